@@ -1,0 +1,51 @@
+# Two commands do all their own set-up on a fresh Debian or Ubuntu machine:   make demo   and   make test
+PYTHON ?= python3
+BIN := .venv/bin
+APT := apt-get install python3 python3-venv g++ make git
+
+.PHONY: help demo test lint bench clean check
+help:
+	@echo "make demo    build the demo's variants, measure them on this computer, write the report (under 10 minutes)"
+	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make bench   what the runner costs, against a bare loop and ExecuTorch's Python runtime"
+	@echo "make clean   remove the virtual environment and what the demo made"
+
+check:
+	@missing=""; \
+	command -v $(PYTHON) >/dev/null || missing="$$missing python3"; \
+	command -v g++ >/dev/null || missing="$$missing g++"; \
+	command -v git >/dev/null || missing="$$missing git"; \
+	if command -v $(PYTHON) >/dev/null && ! $(PYTHON) -c "import ensurepip, venv" 2>/dev/null; then missing="$$missing python3-venv"; fi; \
+	if [ -n "$$missing" ]; then echo "missing:$$missing"; echo "try:  $(APT)"; exit 1; fi; \
+	if ! $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))"; then \
+	echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) is here"; echo "try:  make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; fi
+
+.venv/.made: | check
+	@echo "making .venv (a few minutes at the first time: PyTorch and ExecuTorch are large)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.demo: .venv/.made pyproject.toml constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[compress]"
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[all]"
+	@touch $@ .venv/.demo
+
+# its last line is the report's path
+demo: check .venv/.demo
+	@$(BIN)/harness run configs/demo.yaml
+
+lint: check .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest
+
+bench: check .venv/.dev
+	@$(BIN)/python benchmarks/runner_cost.py
+
+clean:
+	rm -rf .venv .harness reports/*.html

@@ -1,0 +1,75 @@
+#!/bin/sh
+# One detached process on the device, known by its folder. POSIX sh: mksh/toybox, dash, bash and busybox alike.
+#
+#   runs.sh start DIR ARGV...   starts ARGV detached; its output goes to DIR/result.jsonl and DIR/stderr
+#   runs.sh poll DIR            prints: waiting | running | exit N | lost
+#   runs.sh end DIR             makes sure that nothing of DIR runs or will ever run; prints what poll would
+#
+# DIR/claim decides, by one atomic mkdir, whether the process may begin: `end` takes it too, so that a start which
+# a dying host left half-way can never come to life after another host has cleaned up.
+# DIR/pid holds: process group leader, its start time (field 22 of /proc/PID/stat), boot id.
+
+self=$0
+verb=$1
+dir=$2
+shift 2
+
+started() { # the start time of process $1, in clock ticks since boot; nothing when there is no such process
+    { read -r line < "/proc/$1/stat"; } 2>/dev/null || return
+    line=${line##*) }
+    set -- $line
+    shift 19
+    echo "$1"
+}
+
+boot() {
+    read -r id < /proc/sys/kernel/random/boot_id 2>/dev/null && echo "$id"
+}
+
+state() {
+    [ -f "$dir/exit" ] && { read -r code < "$dir/exit"; echo "exit $code"; return; }
+    [ -d "$dir/claim" ] || { echo waiting; return; }
+    [ -f "$dir/pid" ] || { echo waiting; return; }
+    read -r pid ticks bootid < "$dir/pid"
+    if [ "$bootid" = "$(boot)" ] && [ "$(started "$pid")" = "$ticks" ]; then
+        echo running
+    elif [ -f "$dir/exit" ]; then # it ended between the two looks
+        read -r code < "$dir/exit"; echo "exit $code"
+    else
+        echo lost
+    fi
+}
+
+case $verb in
+start)
+    setsid sh "$self" inside "$dir" "$@" < /dev/null > /dev/null 2>&1 &
+    ;;
+inside)
+    cd "$dir" || exit 3
+    mkdir claim 2>/dev/null || exit 0
+    echo "$$ $(started $$) $(boot)" > pid.tmp && mv pid.tmp pid
+    "$@" > result.jsonl 2> stderr
+    echo $? > exit.tmp && mv exit.tmp exit
+    ;;
+poll)
+    state
+    ;;
+end)
+    if ! mkdir "$dir/claim" 2>/dev/null; then
+        tries=0 # the claim was taken: its pid follows at once
+        while [ ! -f "$dir/pid" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+        tries=0
+        [ "$(state)" = running ] && read -r pid ticks bootid < "$dir/pid" && while [ $tries -lt 100 ]; do
+            # the whole group: the leader waits for the runner and must not outlive or precede it
+            kill -9 "-$pid" 2>/dev/null || break # no process of the group is left
+            sleep 0.05
+            tries=$((tries + 1))
+        done
+    fi
+    state
+    ;;
+*)
+    echo "runs.sh: unknown verb $verb" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,1 @@
+"""What each command of `cli.py` does; imported only when it is called."""

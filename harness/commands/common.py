@@ -1,0 +1,116 @@
+"""What the commands share: where things are kept, and how answers leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import pipeline
+from harness.errors import HarnessError, StoreError
+from harness.interfaces import PageData
+from harness.store import Store
+from harness.store.engine import DEFAULT_URL, sqlite_path
+from harness.types import Session
+
+
+def store_url(given: str | None) -> str:
+    return given or os.environ.get("HARNESS_STORE") or DEFAULT_URL
+
+
+def artifacts_folder(url: str) -> Path:
+    """HARNESS_ARTIFACTS, else beside a SQLite store, else in the working folder."""
+    if given := os.environ.get("HARNESS_ARTIFACTS"):
+        return Path(given).absolute()
+    path = sqlite_path(url)
+    return (path.parent if path is not None else Path(".harness")).absolute() / "artifacts"
+
+
+def emit(document: Any) -> None:
+    """The one JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def page(store: Store, session: Session, out: Path, identify: bool) -> dict[str, Any]:
+    """Writes the page of a session and returns its document, whose `report` is relative to the working folder."""
+    from harness.analyze import results
+    from harness.report.page import render
+
+    runs = pipeline.scored_runs(store, session)
+    document = pipeline.conclude(session, runs, os.path.relpath(out), identify)
+    data = PageData(
+        document=document,
+        quantiles_ms=results.quantiles(session, runs),
+        provenance=provenance(session, runs, identify),
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.{os.getpid()}")
+        partial.write_text(render(data), encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot write the page: {error.strerror or error}", "name another file with -o"
+        ) from error
+    return document
+
+
+def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
+    """What the page says of how its numbers were made; nothing that names the host or a place on it."""
+    import re
+
+    text = session.package.yaml
+    if not identify:  # an absolute path tells a user's name
+        text = re.sub(r"(?<![\w.:/])(?:/[^\s/\"'#:,\]}]+){2,}", lambda m: "…/" + m[0].rsplit("/", 1)[1], text)
+    devices = {}
+    for device in session.devices:
+        label = pipeline.device_label(device.spec, device.facts, identify)
+        devices[label] = _device_lines(device)
+    overheads = sorted(
+        run.conditions["runner"]["loop_overhead_ns"]
+        for run in runs
+        if run.purpose == "latency" and "loop_overhead_ns" in run.conditions.get("runner", {})
+    )
+    measured: dict[str, Any] = {k: v for k, v in session.plan.items()}
+    if overheads:
+        measured["loop_overhead_ns (median of runs)"] = overheads[len(overheads) // 2]
+    return {
+        "session": {"id": session.id, "begun": session.created_utc, "finished": session.finished_utc or "not finished"},
+        "devices": devices,
+        "plan": measured,
+        "toolchain": dict(session.package.toolchain),
+        "experiment": text,
+    }
+
+
+def _device_lines(device: Any) -> Mapping[str, Any]:
+    if device.facts is None:
+        return {"not reached": device.unreached or "unknown"}
+    facts = device.facts
+    lines = {
+        "device_id": facts.device_id,
+        "model": facts.model,
+        "soc": facts.soc,
+        "abi": facts.abi,
+        "os": facts.os,
+        "kernel": facts.kernel,
+        "cores": facts.cores,
+        "memory_bytes": facts.memory_bytes,
+        "page_size": facts.page_size,
+    }
+    return {k: v for k, v in lines.items() if v is not None} | {
+        f"runner {runtime}": sha[:12] for runtime, sha in device.runners.items()
+    }
+
+
+def explain(error: HarnessError) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]error:[/] {escape(error.what)}", soft_wrap=True)
+    if error.hint:
+        console.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)

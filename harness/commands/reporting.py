@@ -1,0 +1,139 @@
+"""`report`, `pick` and `runs`: from the store, without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import pipeline
+from harness.commands.common import artifacts_folder, emit, page, store_url
+from harness.config import constraint
+from harness.errors import UsageError
+from harness.metrics import metric
+from harness.package import Files
+from harness.store import Store
+from harness.types import Session
+
+
+def _latest(store: Store, experiment: str | None, label: str | None) -> Session:
+    session = store.session(store.latest(experiment, label))
+    if experiment is None or label is None:
+        shown = f" label {session.label}" if session.label else ""
+        print(f"{session.experiment}{shown}, session {session.id[:8]} of {session.created_utc[:16]}", file=sys.stderr)
+    return session
+
+
+def report(
+    experiment: str | None, label: str | None, out: Path | None, store: str | None, identify: bool, json_out: bool
+) -> int:
+    opened = Store.open(store_url(store))
+    try:
+        session = _latest(opened, experiment, label)
+        document = page(opened, session, out or Path("reports") / f"{session.experiment}.html", identify)
+    finally:
+        opened.close()
+    if json_out:
+        emit(document)
+    else:
+        print(document["report"])
+    return 0
+
+
+def pick(
+    minimize: str | None,
+    where: Sequence[str] | None,
+    devices: Sequence[str],
+    experiment: str | None,
+    label: str | None,
+    out: Path | None,
+    store: str | None,
+    identify: bool,
+    json_out: bool,
+) -> int:
+    from harness.analyze.pick import answer
+
+    if minimize is not None:
+        metric(minimize)
+    given = None if where is None else [constraint(text) for text in where]
+    url = store_url(store)
+    opened = Store.open(url)
+    try:
+        session = _latest(opened, experiment, label)
+        runs = pipeline.scored_runs(opened, session)
+    finally:
+        opened.close()
+    if session.quick:
+        raise UsageError("the newest session is a --quick one, which never decides", "harness run without --quick")
+    document = pipeline.conclude(session, runs, None, identify)
+    rule = session.package.experiment.get("pick") or {}
+    wanted = minimize or rule.get("minimize", "latency_ms")
+    constraints = [constraint(text) for text in rule.get("where", [])] if given is None else given
+    known = {r["device"] for r in document["results"] if r["device"] is not None}
+    for name in devices:
+        if name not in known:
+            raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(known))}")
+    found = answer(document, wanted, constraints, rule.get("confidence", 0.9), devices or None)
+    if out is not None and found["pick"] is not None:
+        ship(found["pick"], document, session, Files(artifacts_folder(url)), out)
+    if json_out:
+        emit(found)
+    else:
+        from harness.report.text import pick_answer
+
+        pick_answer(found)
+        if out is not None and found["pick"] is not None:
+            print(out)
+    return 0 if found["pick"] is not None else 1
+
+
+def ship(chosen: Mapping[str, Any], document: Mapping[str, Any], session: Session, files: Files, out: Path) -> None:
+    """The picked artifact, its manifest and a model card."""
+    from harness.report.card import model_card
+
+    keys = ("variant", "seed", "exporter", "backend", "input")
+    build = next(b for b in session.package.builds if all(getattr(b, k) == chosen[k] for k in keys))
+    assert build.artifact is not None
+    row = next(
+        r
+        for r in document["results"]
+        if all(r[k] == chosen[k] for k in keys) and chosen["device"] in ("*", r["device"])
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    name = f"{session.experiment}-{build.variant}{build.artifact.suffix}"
+    shutil.copyfile(files(build.artifact.sha256, build.artifact.suffix), out / name)
+    manifest = {
+        "schema": 1,
+        "experiment": session.experiment,
+        "label": session.label,
+        "session": session.id,
+        "file": name,
+        "artifact": dataclasses.asdict(build.artifact) | {"toolchain": dict(build.artifact.toolchain)},
+        "pick": dict(chosen),
+        "result": row,
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    (out / "MODEL_CARD.md").write_text(model_card(manifest, document), encoding="utf-8")
+
+
+def runs(store: str | None, json_out: bool) -> int:
+    opened = Store.open(store_url(store))
+    try:
+        found = opened.list_sessions()
+    finally:
+        opened.close()
+    if json_out:
+        emit(found)
+        return 0
+    for session in found:
+        state = "quick" if session["quick"] else "finished" if session["finished_utc"] else "unfinished"
+        label = session["label"] or ""
+        print(
+            f"{session['id'][:8]}  {session['created_utc'][:16]}  {session['experiment']:<24} {state:<10} "
+            f"{session['runs']:>6} runs  {label}"
+        )
+    return 0

@@ -1,0 +1,198 @@
+"""`build`, `run` and `measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import config, pipeline
+from harness import package as packages
+from harness.commands.common import artifacts_folder, emit, page, store_url
+from harness.devices.spec import resolve
+from harness.errors import UsageError
+from harness.pipeline import Settings
+from harness.screen import Screen
+from harness.store import Store
+from harness.types import Package, Session
+
+
+def build(source: Path, out: Path | None, variants: Sequence[str], store: str | None, json_out: bool) -> int:
+    experiment, text = config.load(source)
+    experiment = pipeline.narrowed(experiment, [], variants)
+    settings = _settings(store, Path(experiment.folder))
+    with Screen() as screen:
+        package, files = pipeline.build(experiment, text, settings, screen)
+    if out is not None:
+        packages.write(package, files, out)
+    rows = [_build_row(build) for build in package.builds]
+    if json_out:
+        emit({"schema": 1, "experiment": experiment.name, "package": None if out is None else str(out), "builds": rows})
+    else:
+        from harness.report.text import builds_table
+
+        builds_table(rows)
+        if out is not None:
+            print(out)
+    return 3 if any(row["status"] == "failed" for row in rows) else 0
+
+
+def _build_row(build: Any) -> dict[str, Any]:
+    artifact = build.artifact
+    return {
+        "variant": build.variant,
+        "seed": build.seed,
+        "exporter": build.exporter,
+        "backend": build.backend,
+        "input": build.input,
+        "status": build.status,
+        "reason": build.reason,
+        "notes": list(build.notes),
+        "artifact": {"absent": build.reason or build.status}
+        if artifact is None
+        else {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes, "built": build.built},
+        "facts": dict(build.facts),
+    }
+
+
+def run(
+    source: Path,
+    devices: Sequence[str],
+    variants: Sequence[str],
+    label: str | None,
+    fresh: bool,
+    quick: bool,
+    dry: bool,
+    max_minutes: float | None,
+    store: str | None,
+    identify: bool,
+    json_out: bool,
+) -> int:
+    label = _label(label, source)
+    packaged = source.is_dir()
+    if packaged:
+        package, files = packages.read(source)
+        package = _narrow_package(package, variants)
+        names = list(devices) or list(package.experiment["devices"])
+        folder = Path.cwd()
+    else:
+        experiment, text = config.load(source)
+        experiment = pipeline.narrowed(experiment, devices, variants)
+        folder = Path(experiment.folder)
+    settings = _settings(
+        store, folder, label=label, fresh=fresh, quick=quick, max_minutes=max_minutes, identify=identify
+    )
+    if dry:
+        from harness.commands.dry import tell_plan
+
+        return tell_plan(
+            package.experiment if packaged else experiment.model_dump(mode="json"),
+            None if packaged else experiment,
+            names if packaged else experiment.devices,
+            quick,
+            json_out,
+        )
+    with Screen() as screen:
+        if packaged:
+            session = pipeline.run_package(package, files, [resolve(n) for n in names], settings, screen)
+        else:
+            session = pipeline.run(experiment, text, settings, screen)
+    return tell(session, settings, json_out)
+
+
+def tell(session: Session, settings: Settings, json_out: bool) -> int:
+    """Page, table, front, pick and the exit code of a session that was just measured."""
+    store = Store.open(settings.store_url)
+    try:
+        document = page(store, session, Path("reports") / f"{session.experiment}.html", settings.identify)
+    finally:
+        store.close()
+    if json_out:
+        emit(document)
+    else:
+        from harness.report.text import summary
+
+        summary(document)
+        print(document["report"])
+    return exit_code(document, session)
+
+
+def exit_code(document: dict[str, Any], session: Session) -> int:
+    results = document["results"]
+    if any(r["status"] == "failed" for r in results) or any(d.unreached for d in session.devices):
+        return 3
+    if session.finished_utc is None:  # --max-minutes cut it: something planned is missing
+        return 3
+    measured = [r for r in results if r["device"] is not None]
+    if not any(r["status"] == "ok" for r in measured):
+        return 3
+    wants = session.package.experiment.get("pick") is not None and not session.quick
+    return 1 if wants and document["pick"] is None else 0
+
+
+def _label(given: str | None, source: Path) -> str | None:
+    if given != "auto":
+        if given is not None and (len(given) > 300 or not given.isprintable() or not given):
+            raise UsageError("a label is 1 to 300 printable characters")
+        return given
+    import subprocess
+
+    folder = source if source.is_dir() else source.resolve().parent
+    done = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=30
+    )
+    if done.returncode != 0:
+        raise UsageError(f"--label auto: {done.stderr.strip()[:200]}", "give a label, or run inside a git repository")
+    return done.stdout.strip()
+
+
+def _settings(store: str | None, folder: Path, **more: Any) -> Settings:
+    url = store_url(store)
+    return Settings(store_url=url, files=artifacts_folder(url), folder=folder, **more)
+
+
+def _narrow_package(package: Package, variants: Sequence[str]) -> Package:
+    import dataclasses
+
+    known = {build.variant for build in package.builds}
+    for name in variants:
+        if name not in known:
+            from harness.metrics import nearest
+
+            raise UsageError(f"the package has no variant {name!r}", nearest(name, known))
+    if not variants:
+        return package
+    return dataclasses.replace(package, builds=tuple(b for b in package.builds if b.variant in variants))
+
+
+def measure(
+    file: Path,
+    devices: Sequence[str],
+    inputs: Sequence[str],
+    arrays: Path | None,
+    expect: Path | None,
+    threads: int,
+    repeats: int,
+    store: str | None,
+    identify: bool,
+    json_out: bool,
+) -> int:
+    from harness.commands.foreign import package_of
+
+    settings = _settings(store, Path.cwd(), identify=identify, kind="measure", fresh=True)
+    with Screen() as screen:
+        specs = [resolve(name) for name in (devices or ["local"])]
+        package, files = package_of(file, specs[0], inputs, arrays, expect, threads, repeats, settings, screen)
+        session = pipeline.run_package(package, files, specs, settings, screen)
+    opened = Store.open(settings.store_url)
+    try:
+        document = pipeline.conclude(session, pipeline.scored_runs(opened, session), None, identify)
+    finally:
+        opened.close()
+    if json_out:
+        emit(document["results"][0] if len(document["results"]) == 1 else document["results"])
+    else:
+        from harness.report.text import summary
+
+        summary(document)
+    return exit_code(document, session)

@@ -1,0 +1,68 @@
+"""One tree of errors; each class fixes the exit code that the command line answers with.
+
+HarnessError                    an expected failure: one message, never a traceback
+├── UsageError          exit 2  wrong arguments, unknown label, run, experiment or metric
+│   ├── ConfigError     exit 2  the experiment file is wrong (file, line, path to the key)
+│   └── UserCodeError   exit 2  a factory, weights or data that cannot be used
+├── ToolchainError      exit 3  no compiler, SDK or library missing, a build tool failed
+├── StoreError          exit 3  the store cannot be read or written
+├── PackageError        exit 3  a package or an artifact is damaged
+└── DeviceError         exit 3  something on or between host and device failed
+    ├── TransportError  exit 3  the link; the only class that may be retried
+    └── RunnerError     exit 3  the runner's answer cannot be understood
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """An expected failure. `what` says what failed and where, `hint` what to try."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str | None]]:
+        return type(self), (self.what, self.hint)  # survives the trip out of a worker process
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  try: {self.hint}" if self.hint else self.what
+
+
+class UsageError(HarnessError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The experiment file cannot be used."""
+
+
+class UserCodeError(UsageError):
+    """The user's factory, weights or data cannot be used."""
+
+
+class ToolchainError(HarnessError):
+    """A compiler, an SDK or a library is missing or failed."""
+
+
+class StoreError(HarnessError):
+    """The store cannot be read or written."""
+
+
+class PackageError(HarnessError):
+    """A package or an artifact is damaged or missing."""
+
+
+class DeviceError(HarnessError):
+    """Something on the device, or between it and the host, failed."""
+
+
+class TransportError(DeviceError):
+    """The link failed; trying again may help."""
+
+
+class RunnerError(DeviceError):
+    """The runner's output cannot be understood."""

@@ -1,0 +1,189 @@
+"""The seams: what varies, as Protocols of four methods at most.
+
+Adding one is one file and one line in `registry.py`; a third party uses the entry-point groups named there.
+Each implementation ends with a conformance line (`_: type[Technique] = QuantizePt2e`), since `registry.load`
+returns what it finds by name and a type checker cannot see through that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from harness.types import DeviceFacts, Precision
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = tuple[tuple["torch.Tensor", ...], "torch.Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """A model on its way through the steps.
+
+    `form` says what it is: `eager` (an nn.Module that can still be changed) or `exported:xnnpack` (a PT2E program
+    for that delegate, which no later step can change). `module` is callable on `example_inputs` in either form.
+    `calibrated` is False where PTQ had no calibration data and used the example inputs.
+    `dynamic_shapes` is what the user's own callable gave, as torch.export takes it.
+    """
+
+    module: Callable[..., Any]
+    form: str
+    example_inputs: tuple[torch.Tensor, ...]
+    precision: Precision = "fp32"
+    calibrated: bool = True
+    notes: tuple[str, ...] = ()
+    dynamic_shapes: Any = None
+
+    def with_(self, **changes: Any) -> Compressed:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """What a step may use: data splits (never `test`), loss, the baseline as teacher, seed and limits.
+
+    `train`, `calibration` and `validation` make fresh iterables of stacked batches `(inputs tuple, targets)`;
+    None where the user's data has no such split. `train(batch_size)` is shuffled by `seed`.
+    `teacher` is the uncompressed baseline in eval mode; never change it.
+    `progress(done, total, what)` may be called as often as wanted.
+    """
+
+    seed: int
+    teacher: torch.nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    train: Callable[[int], Iterable[Batch]] | None = None
+    calibration: Callable[[int], Iterable[Batch]] | None = None
+    validation: Callable[[int], Iterable[Batch]] | None = None
+    loss: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
+    batch_size: int = 64
+    max_steps: int | None = None
+    device: str = "cpu"
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    import_factory: Callable[[str], Callable[..., Any]] | None = None
+
+
+class Technique(Protocol):
+    """One compression technique. The class attributes are read when the YAML is read: the module must not
+    import torch at its top.
+
+    `Params` validates the step's parameters (strict, every default written). `accepts`: forms it takes.
+    `gives`: the form it returns. `needs_train`: refused at reading when the data has no `train`.
+    """
+
+    Params: ClassVar[type[BaseModel]]
+    accepts: ClassVar[frozenset[str]]
+    gives: ClassVar[str]
+    needs_train: ClassVar[bool]
+
+    def apply(self, model: Compressed, params: Any, bench: Workbench) -> Compressed:
+        """The compressed model. May change `model.module` in place: the caller hands over a copy."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an exporter says of the file it wrote."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """One file format. `accepts`: forms it can take; others are `skipped` rows with `refusal(form)` as the reason.
+
+    `Params` validates the options under its name in the YAML (`{executorch: {backend: portable}}`)."""
+
+    Params: ClassVar[type[BaseModel]]
+    runtime: ClassVar[str]
+    suffix: ClassVar[str]
+    accepts: ClassVar[frozenset[str]]
+
+    def refusal(self, form: str) -> str:
+        """Why this form cannot be exported here, for the skipped row."""
+        ...
+
+    def backend(self, params: Any) -> str: ...
+
+    def target(self, facts: DeviceFacts | None) -> str:
+        """Part of the build key: what the file is built for; `any` where one file serves every device."""
+        ...
+
+    def export(self, model: Compressed, params: Any, out: Path) -> Exported:
+        """Writes `out`. Raises ExportError-like HarnessErrors with the reason."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A command's end on a device."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(Protocol):
+    """The link to one device. Paths on the device are absolute POSIX paths.
+
+    Every method raises TransportError when the link fails (only that may be retried)."""
+
+    def push(self, local: Path, remote: str) -> None: ...
+
+    def pull(self, remote: str, local: Path) -> None: ...
+
+    def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
+        """Runs argv (never a shell string) and waits. Raises TransportError at the timeout."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyTrace:
+    """Raw readings of one meter; `analyze/energy.py` integrates. `values` are W (power) or J (counter)."""
+
+    kind: str
+    clock: str
+    rails: tuple[str, ...]
+    t_s: tuple[float, ...]
+    values: tuple[float, ...]
+    period_s: float
+    uncertainty: float
+
+
+class Meter(Protocol):
+    """One energy source of a device."""
+
+    def unfit(self, bench: Any) -> str | None:
+        """Why this source cannot be used here, or None."""
+        ...
+
+    def start(self, bench: Any) -> None: ...
+
+    def stop(self) -> EnergyTrace: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageData:
+    """What the page is made of: the document of `report --json`, and each result's latency quantiles in ms
+    (101 values, pooled over its runs), by index in `document["results"]`. `provenance`: heading -> lines."""
+
+    document: Mapping[str, Any]
+    quantiles_ms: Mapping[int, Sequence[float]]
+    provenance: Mapping[str, Any]
+
+
+class Section(Protocol):
+    """One section of the page."""
+
+    title: ClassVar[str]
+
+    def render(self, data: PageData) -> str | None:
+        """Safe HTML, or None when there is nothing to say (the page then names what was left out)."""
+        ...

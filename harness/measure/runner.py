@@ -1,0 +1,119 @@
+"""The contract with the native runner: argv out, JSON lines in (device_scripts/README.md)."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import RunnerError
+from harness.types import PlannedRun, Status
+
+SCHEMA = 1
+MAX_RESULT_BYTES = 512 << 20
+MAX_WARMUP_S = 30.0
+MAX_STEADY_S = 60.0
+
+
+def argv(
+    prefix: Sequence[str], run: str, planned: PlannedRun, model: str, inputs: Sequence[str], folder: str, lock: str
+) -> list[str]:
+    """The runner's command line for one planned run; all paths are the device's."""
+    out = [*prefix, "--purpose", planned.purpose, "--run", run, "--model", model, "--lock", lock]
+    for index, (file, path) in enumerate(zip(planned.inputs, inputs, strict=True)):
+        shape = ",".join(str(n) for n in file.spec.shape)
+        out += ["--input", f"{index}:{file.spec.dtype}:{shape}:{path}"]
+    out += ["--threads", str(planned.cell.threads or 1), "--cpus", planned.cpu_mask]
+    if planned.purpose in ("accuracy", "check"):
+        out += ["--outputs", f"{folder}/out"]
+    if planned.purpose == "latency":
+        out += ["--min-seconds", f"{planned.min_seconds:g}", "--min-iterations", str(planned.min_iterations)]
+        out += [
+            "--max-seconds",
+            f"{max(MAX_STEADY_S, planned.min_seconds):g}",
+            "--max-warmup-seconds",
+            f"{MAX_WARMUP_S:g}",
+        ]
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """A runner's output, read. `torn` says that the last line was cut in the middle."""
+
+    lines: tuple[dict[str, Any], ...]
+    torn: bool = False
+
+    def one(self, kind: str) -> dict[str, Any] | None:
+        return next((line for line in self.lines if line["type"] == kind), None)
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["type"] == kind]
+
+    def samples(self, phase: str, key: str) -> np.ndarray[Any, Any]:
+        """The raw nanoseconds of every block of this phase, in order."""
+        parts = [np.asarray(line[key], dtype=np.uint64) for line in self.all("block") if line["phase"] == phase]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def read(path: Path) -> Lines:
+    """Raises RunnerError for what no runner of ours writes (a gap in seq, not JSON before the last line)."""
+    if path.stat().st_size > MAX_RESULT_BYTES:
+        raise RunnerError(f"the runner wrote more than {MAX_RESULT_BYTES} bytes")
+    out: list[dict[str, Any]] = []
+    raw = path.read_bytes().split(b"\n")
+    for number, text in enumerate(raw):
+        last = number == len(raw) - 1
+        if not text:
+            continue
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or not isinstance(line.get("type"), str):
+                raise ValueError("not an object with a type")
+        except (ValueError, RecursionError) as error:
+            if last:  # no newline behind it: the runner was stopped while it wrote
+                return Lines(lines=tuple(out), torn=True)
+            raise RunnerError(f"line {number + 1} of the runner's output is not understood: {error}") from error
+        if line.get("seq") != len(out):
+            raise RunnerError(f"line {number + 1} of the runner's output has seq {line.get('seq')!r}, not {len(out)}")
+        out.append(line)
+    return Lines(lines=tuple(out))
+
+
+def verdict(lines: Lines, state: str) -> tuple[Status, str | None]:
+    """What became of a run, from its lines and from how its process ended (`exit N` or `lost`)."""
+    code = int(state.split()[1]) if state.startswith("exit ") else None
+    if code is not None and code > 128:
+        return "failed", _died(code - 128)
+    error = lines.one("error")
+    if error is not None:
+        reason = f"{error.get('class', 'error')} at {error.get('stage', '?')}: {error.get('message', '')}"[:1000]
+        if error.get("class") == "backend_missing":
+            return "skipped", f"{error.get('message', '')}; see docs/own-runner"[:1000]
+        return ("invalid" if error.get("class") == "busy" else "failed"), reason
+    end = lines.one("end")
+    if code is None or end is None:
+        return "invalid", "cut off: the runner did not write its end"
+    if end.get("status") == "not_steady":
+        return "invalid", f"not_steady: no steady state within {MAX_WARMUP_S:g} s of warm-up"
+    if code != 0 or end.get("status") != "ok":
+        return "failed", f"the runner ended with exit {code}, status {end.get('status')!r}"
+    return "ok", None
+
+
+def _died(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    also = {
+        "SIGKILL": " (the kernel out of memory, or somebody's kill)",
+        "SIGILL": " (an instruction that this CPU lacks)",
+        "SIGSYS": " (a blocked system call: run it from adb shell, not from an app)",
+    }
+    return f"the runner died by {name}{also.get(name, '')}"

@@ -1,0 +1,227 @@
+"""One attempt -> one Run: one process with one purpose on an opened device, followed to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.errors import DeviceError, RunnerError
+from harness.measure import runner
+from harness.types import Cell, Measurement, PlannedRun, Run, Status, TensorSpec
+
+#: set when the user interrupts: runs end at once, on the device too, and none begins
+stopping = threading.Event()
+
+
+class Interrupted(Exception):
+    """The user interrupted; what was stored stays, the next start continues."""
+
+
+#: seconds a run may take before it is ended; latency has its own bound from the runner's caps
+DEADLINE_S = {"check": 3600.0, "accuracy": 3600.0, "memory": 300.0, "load": 120.0}
+
+
+class Depot(Protocol):
+    """What this stage needs of a device's folder (harness.devices.depot.Depot)."""
+
+    def put(self, local: Path, sha256: str, suffix: str = "") -> str: ...
+    def start(self, run: str, argv: list[str], notes: bytes) -> str: ...
+    def poll(self, run: str) -> str: ...
+    def end(self, run: str) -> str: ...
+    def run_dir(self, run: str) -> str: ...
+    def remove(self, path: str) -> None: ...
+    @property
+    def transport(self) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A Run and, for `check` and `accuracy`, what the model answered: one array of shape (samples, *call) per leaf.
+    `lines` is the runner's own account."""
+
+    run: Run
+    outputs: tuple[np.ndarray[Any, Any], ...] = ()
+    lines: runner.Lines = runner.Lines(lines=())
+
+
+def measure(
+    planned: PlannedRun,
+    *,
+    depot: Depot,
+    prefix: list[str],
+    lock: str,
+    session: str,
+    attempt: int,
+    files: Callable[[str, str], Path],
+    conditions: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Attempt:
+    """Runs it and waits. Raises TransportError when the link fails; everything else becomes a Run.
+
+    `files(sha256, suffix)` is the host's copy of an artifact or tensor file."""
+    identity = uuid.uuid4().hex
+    model = depot.put(
+        files(planned.artifact.sha256, planned.artifact.suffix), planned.artifact.sha256, planned.artifact.suffix
+    )
+    inputs = [depot.put(files(file.sha256, ".bin"), file.sha256, ".bin") for file in planned.inputs]
+    folder = depot.run_dir(identity)
+    notes = {
+        "schema": 1,
+        "run": identity,
+        "session": session,
+        "cell": dataclasses.asdict(planned.cell),
+        "purpose": planned.purpose,
+        "repeat": planned.repeat,
+        "block": planned.block,
+        "position": planned.position,
+        "attempt": attempt,
+        "artifact_sha256": planned.artifact.sha256,
+        "started_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        "conditions": dict(conditions),
+        "provenance": dict(provenance),
+    }
+    command = runner.argv(prefix, identity, planned, model, inputs, folder, lock)
+    try:
+        depot.start(identity, command, json.dumps(notes).encode())
+        state = _follow(depot, identity, planned)
+        return collect(depot, identity, state, notes)
+    finally:
+        depot.end(identity)
+        depot.remove(folder)
+
+
+def _follow(depot: Depot, run: str, planned: PlannedRun) -> str:
+    """Waits for the end, asking seldom: each look costs the device a process. Ends the run at its deadline."""
+    least = 0.5 + planned.min_seconds if planned.purpose == "latency" else 0.0
+    latest = DEADLINE_S.get(planned.purpose, runner.MAX_WARMUP_S + max(runner.MAX_STEADY_S, planned.min_seconds) + 60)
+    began, pause = time.monotonic(), 0.02
+    stopping.wait(least)
+    while (state := depot.poll(run)) in ("waiting", "running"):
+        if stopping.is_set():
+            raise Interrupted
+        if time.monotonic() - began > latest:
+            depot.end(run)
+            return f"deadline {latest:g}"
+        stopping.wait(pause)
+        pause = min(pause * 1.5, 0.2)
+    return state
+
+
+def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -> Attempt:
+    """The Run of a process that has ended, from what it left in its folder."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+        try:
+            path = Path(scratch) / "result.jsonl"
+            depot.transport.pull(f"{depot.run_dir(identity)}/result.jsonl", path)
+            lines = runner.read(path)
+            status: Status
+            reason: str | None
+            if state.startswith("deadline "):
+                status, reason = "failed", f"timed out: the runner was ended after {state.split()[1]} s"
+            else:
+                status, reason = runner.verdict(lines, state)
+            outputs = _outputs(depot, identity, lines, Path(scratch)) if status == "ok" else ()
+        except (RunnerError, DeviceError) as error:
+            lines, outputs, status, reason = runner.Lines(lines=()), (), "failed", error.what
+    return Attempt(run=_run(notes, lines, status, reason), outputs=outputs, lines=lines)
+
+
+def _outputs(depot: Depot, run: str, lines: runner.Lines, scratch: Path) -> tuple[np.ndarray[Any, Any], ...]:
+    import hashlib
+
+    out = []
+    for index, line in enumerate(lines.all("output")):
+        local = scratch / f"{index}.bin"  # our own name, never the device's
+        depot.transport.pull(f"{depot.run_dir(run)}/out/{index}.bin", local)
+        if hashlib.sha256(local.read_bytes()).hexdigest() != line["sha256"]:
+            raise RunnerError(f"output {index} arrived damaged")
+        out.append(read_tensors(local, line["dtype"], line["shape"]))
+    return tuple(out)
+
+
+def read_tensors(path: Path, dtype: str, shape: list[int]) -> np.ndarray[Any, Any]:
+    """A raw tensor file as one array of shape (calls, *shape). Raises RunnerError where the size does not fit."""
+    try:
+        spec = TensorSpec(dtype=dtype, shape=tuple(int(n) for n in shape))
+        return np.fromfile(path, spec.numpy).reshape(-1, *spec.shape)
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunnerError(f"tensor file of dtype {dtype!r}, shape {shape!r} does not fit its size") from error
+
+
+def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str | None) -> Run:
+    start, load, first = lines.one("start") or {}, lines.one("load"), lines.one("first")
+    found = []
+    if load is not None:
+        found.append(
+            Measurement(metric="load_ms", values=((load["program_ns"] + load["method_ns"]) / 1e6,), phase="load")
+        )
+    if first is not None:
+        found.append(Measurement(metric="first_inference_ms", values=(first["ns"] / 1e6,), phase="first"))
+    peaks = [line["peak_bytes"] for line in lines.all("memory") if "peak_bytes" in line]
+    if peaks and notes["purpose"] == "memory":
+        found.append(Measurement(metric="peak_memory_bytes", values=(float(max(peaks)),), phase="peak"))
+    blocks = lines.all("block")
+    arrays = {}
+    if blocks:
+        arrays = {
+            "latency_ns": lines.samples("steady", "samples_ns"),
+            "input_ns": lines.samples("steady", "input_ns"),
+            "warmup_ns": lines.samples("warmup", "samples_ns"),
+        }
+        slept = sum(
+            (b["end_boottime_ns"] - b["start_boottime_ns"]) - (b["end_ns"] - b["start_ns"]) > 1_000_000 for b in blocks
+        )
+        if slept and status == "ok":
+            status, reason = "invalid", f"suspended: the device slept during {slept} of {len(blocks)} blocks"
+    keys = (
+        "threads_requested",
+        "threads",
+        "cpu_mask",
+        "clock",
+        "loader",
+        "loop_overhead_ns",
+        "backends",
+        "runtime",
+        "version",
+    )
+    return Run(
+        id=notes["run"],
+        session=notes["session"],
+        cell=Cell(**notes["cell"]),
+        purpose=notes["purpose"],
+        repeat=notes["repeat"],
+        attempt=notes["attempt"],
+        counts=status == "ok",
+        status=status,
+        reason=reason,
+        block=notes["block"],
+        position=notes["position"],
+        started_utc=notes["started_utc"],
+        boot_id=start.get("boot_id"),
+        start_boottime_ns=lines.lines[0].get("t_ns") if lines.lines else None,
+        end_boottime_ns=lines.lines[-1].get("t_ns") if lines.lines else None,
+        artifact_sha256=notes["artifact_sha256"],
+        measurements=tuple(found),
+        conditions=dict(notes["conditions"])
+        | {"runner": {k: start[k] for k in keys if k in start}, "memory": _memory(lines), "end": _end(lines)},
+        provenance=dict(notes["provenance"]),
+        arrays=arrays,
+    )
+
+
+def _memory(lines: runner.Lines) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in ("type", "seq", "t_ns")} for line in lines.all("memory")]
+
+
+def _end(lines: runner.Lines) -> dict[str, Any]:
+    return {k: v for k, v in (lines.one("end") or {}).items() if k not in ("type", "seq", "t_ns")}

@@ -1,0 +1,385 @@
+"""The whole experiment, in reading order: build, reach, measure, conclude, tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import package as packages
+from harness import schedule
+from harness.analyze import results
+from harness.config import Experiment, Measure
+from harness.devices.bench import opened
+from harness.devices.spec import resolve
+from harness.errors import DeviceError, HarnessError, UsageError
+from harness.executors import Executors
+from harness.measure import session as measuring
+from harness.package import Files
+from harness.screen import Screen
+from harness.store import Store
+from harness.store.store import cell_key, utc_now
+from harness.types import Build, DeviceFacts, DeviceSpec, Package, Run, Session, SessionDevice, Variant
+from harness.work import BlockTask, measure_block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What does not belong to the experiment: where things are kept and how this call goes about it."""
+
+    store_url: str
+    files: Path
+    folder: Path = Path(".")
+    label: str | None = None
+    fresh: bool = False
+    quick: bool = False
+    max_minutes: float | None = None
+    identify: bool = False
+    kind: Literal["experiment", "measure"] = "experiment"
+    executors: Executors = field(default_factory=Executors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One device's part of a session: reached, with its blocks, or not, with the reason."""
+
+    spec: DeviceSpec
+    facts: DeviceFacts | None = None
+    runners: dict[str, str] = field(default_factory=dict)
+    unreached: str | None = None
+
+
+def run(experiment: Experiment, text: str, settings: Settings, screen: Screen) -> Session:
+    """The experiment, from YAML to stored runs. `tell` makes of the session what a person reads."""
+    devices = [resolve(name) for name in experiment.devices]
+    refuse_impossible_threads(experiment.measure, devices)
+    package, files = build(experiment, text, settings, screen)
+    return run_package(package, files, devices, settings, screen)
+
+
+def build(experiment: Experiment, text: str, settings: Settings, screen: Screen) -> tuple[Package, Files]:
+    """compress + export: every variant, each seed, every exporter. What was built before is taken from the cache."""
+    from harness import build as building
+
+    files = Files(settings.files)
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{files.folder}: {error.strerror}", "name a writable place with HARNESS_ARTIFACTS") from error
+    variants = building.variants(experiment)
+    pool = settings.executors.builds(len(variants) + 1)
+    try:
+        preparing = pool.submit(building.prepare, experiment, files.folder)
+        tasks = {
+            pool.submit(
+                building.build_variant, building.BuildTask(experiment=experiment, variant=v, folder=files.folder)
+            ): v
+            for v in variants
+        }
+        built = _await_builds(tasks, preparing, files.folder, screen)
+        prepared = preparing.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return Package(
+        schema=packages.SCHEMA,
+        experiment=experiment.model_dump(mode="json"),
+        yaml=text,
+        builds=tuple(row for variant in variants for row in built[variant.name, variant.seed]),
+        checks=prepared.checks,
+        nulls=prepared.nulls,
+        null_input=prepared.null_input,
+        toolchain=prepared.toolchain,
+    ), files
+
+
+def _await_builds(
+    tasks: dict[Future[tuple[Build, ...]], Variant], preparing: Future[Any], folder: Path, screen: Screen
+) -> dict[tuple[str, int], tuple[Build, ...]]:
+    built: dict[tuple[str, int], tuple[Build, ...]] = {}
+    waiting: set[Future[Any]] = {preparing, *tasks}
+    began = time.monotonic()
+    while waiting:
+        done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in done:
+            rows = future.result()  # a model or data that cannot be used at all ends everything here
+            if future in tasks:
+                built[tasks[future].name, tasks[future].seed] = rows
+        left = None
+        if built and len(built) < len(tasks):
+            left = (time.monotonic() - began) / len(built) * (len(tasks) - len(built))
+        screen.show("build", "building", _building(folder, tasks, waiting), len(built), len(tasks), left)
+    new = sum(row.built for rows in built.values() for row in rows)
+    rows = [row for some in built.values() for row in some]
+    screen.say(f"built {new} artifacts, took {sum(r.artifact is not None for r in rows) - new} from the cache")
+    return built
+
+
+def _building(folder: Path, tasks: dict[Future[tuple[Build, ...]], Variant], waiting: set[Future[Any]]) -> str:
+    said = []
+    for future, variant in tasks.items():
+        note = folder / "progress" / f"{variant.name}.txt"
+        if future in waiting and future.running() and note.is_file():
+            said.append(f"{variant.name}: {note.read_text(errors='replace').strip()[:60]}")
+    return "; ".join(said[:2])
+
+
+def run_package(
+    package: Package, files: Files, devices: Sequence[DeviceSpec], settings: Settings, screen: Screen
+) -> Session:
+    """Measures a package: needs neither torch nor the user's code."""
+    measure_plan = Measure.model_validate(package.experiment["measure"])
+    if settings.quick:
+        measure_plan = measure_plan.model_copy(update={"repeats": 1})
+    refuse_impossible_threads(measure_plan, devices)
+    store = Store.open(settings.store_url, create=True)
+    try:
+        lanes = reach(devices, package, screen)
+        identity = open_session(store, package, lanes, measure_plan, settings, screen)
+        complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
+        if complete:
+            store.finish(identity)
+        return store.session(identity)
+    finally:
+        store.close()
+
+
+def refuse_impossible_threads(plan: Measure, devices: Sequence[DeviceSpec]) -> None:
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if any(spec.uri == "local" for spec in devices) and max(plan.threads) > cores:
+        raise UsageError(
+            f"measure.threads: {max(plan.threads)} threads, and local has {cores} cores", f"at most {cores}"
+        )
+
+
+def reach(devices: Sequence[DeviceSpec], package: Package, screen: Screen) -> list[Lane]:
+    """Opens every device once: what it is, and its runners deployed. One that fails does not stop the others."""
+    if len({spec.name for spec in devices}) < len(devices):
+        raise UsageError("a device is named twice", "name each --device once")
+    runtimes = sorted({b.artifact.runtime for b in package.builds if b.artifact is not None})
+    lanes = []
+    for spec in devices:
+        try:
+            screen.show(f"reach {spec.name}", "reaching", spec.name, 0, len(runtimes))
+            with opened(spec) as bench:
+                shas = {}
+                for number, runtime in enumerate(runtimes):
+                    bench.runner(runtime, screen.say)
+                    shas[runtime] = bench.runner_sha256(runtime)
+                    screen.show(f"reach {spec.name}", "reaching", spec.name, number + 1, len(runtimes))
+                lanes.append(Lane(spec=spec, facts=bench.facts, runners=shas))
+        except DeviceError as error:
+            screen.say(f"{spec.name}: {error}")
+            lanes.append(Lane(spec=spec, unreached=str(error)))
+    return lanes
+
+
+def open_session(
+    store: Store, package: Package, lanes: Sequence[Lane], plan: Measure, settings: Settings, screen: Screen
+) -> str:
+    """Continues the unfinished session of this very plan on these very devices, or begins a new one."""
+    key = plan_key(package, lanes, plan, settings.quick)
+    identity = None if settings.fresh else store.unfinished(key, settings.label)
+    if identity is not None:
+        screen.say(f"continuing session {identity[:8]}: {len(store.counted(identity))} runs are there")
+    else:
+        identity = store.begin(
+            package=package,
+            plan=plan.model_dump(mode="json") | {"seed": int(key[:8], 16)},
+            plan_key=key,
+            label=settings.label,
+            quick=settings.quick,
+            devices=[lane.spec for lane in lanes],
+            kind=settings.kind,
+        )
+    for lane in lanes:
+        store.put_device(
+            identity, SessionDevice(spec=lane.spec, facts=lane.facts, runners=lane.runners, unreached=lane.unreached)
+        )
+    return identity
+
+
+def plan_key(package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool) -> str:
+    """Hash of what makes a session: experiment, resolved plan, artifacts, and what each device is."""
+    builds = [
+        (b.variant, b.seed, b.exporter, b.input, b.artifact.sha256 if b.artifact else b.status) for b in package.builds
+    ]
+    devices = [
+        (lane.spec.name, lane.facts and (lane.facts.device_id, lane.facts.os, lane.facts.kernel), lane.runners)
+        for lane in lanes
+    ]
+    said = json.dumps([package.experiment, plan.model_dump(mode="json"), builds, devices, quick], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def measure(
+    store: Store,
+    identity: str,
+    package: Package,
+    files: Files,
+    lanes: Sequence[Lane],
+    plan: Measure,
+    settings: Settings,
+    screen: Screen,
+) -> bool:
+    """Every block on every device, a lane each; True when all was done that could be."""
+    seed = int(store.session(identity).plan["seed"])
+    tracks = [
+        _Track(
+            lane, lane.facts, schedule.blocks(package, plan, lane.facts, seed), settings.executors.lane(lane.spec.name)
+        )
+        for lane in lanes
+        if lane.facts is not None
+    ]
+    for track in tracks:
+        _store_refusals(store, identity, schedule.refusals(package, plan, track.facts))
+    deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
+    cut = False
+    try:
+        running: dict[Future[list[str]], _Track] = {}
+        for track in tracks:
+            track.submit_next(running, store, identity, files, settings)
+        while running:
+            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                track = running.pop(future)
+                try:
+                    future.result()
+                except DeviceError as error:
+                    track.fail(store, identity, error, screen)
+                    continue
+                if deadline is not None and time.monotonic() > deadline and track.blocks:
+                    cut = True
+                    screen.say(
+                        f"{track.lane.spec.name}: stopped after {settings.max_minutes:g} minutes; run again to go on"
+                    )
+                else:
+                    track.submit_next(running, store, identity, files, settings)
+            for track in tracks:
+                track.show(store.counted(identity), screen)
+    except BaseException:
+        measuring.stopping.set()
+        raise
+    finally:
+        for track in tracks:
+            track.executor.shutdown(wait=True, cancel_futures=True)
+        measuring.stopping.clear()
+    return not cut
+
+
+class _Track:
+    """A lane on its way through its blocks."""
+
+    def __init__(self, lane: Lane, facts: DeviceFacts, blocks: list[schedule.Block], executor: Executor) -> None:
+        self.lane, self.facts, self.blocks, self.executor = lane, facts, list(blocks), executor
+        self.planned = [run for block in blocks for run in block.runs]
+        self.began = time.monotonic()
+        self.before: float | None = None
+
+    def submit_next(
+        self, running: dict[Future[list[str]], _Track], store: Store, identity: str, files: Files, settings: Settings
+    ) -> None:
+        """The next block, without the cells whose outputs were wrong or that broke."""
+        while self.blocks:
+            block = self.blocks.pop(0)
+            broken = {cell_key(run.cell) for run in store.runs(identity) if run.status in ("failed", "skipped")}
+            gated = {run for run in self.planned if cell_key(run.cell) in broken}
+            self.planned = [run for run in self.planned if run not in gated or run.purpose in ("check", "accuracy")]
+            runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in broken)
+            if runs:
+                task = BlockTask(
+                    device=self.lane.spec,
+                    session=identity,
+                    store_url=store.url,
+                    files=str(files.folder),
+                    folder=str(settings.folder),
+                    runs=runs,
+                )
+                running[self.executor.submit(measure_block, task)] = self
+                return
+
+    def fail(self, store: Store, identity: str, error: HarnessError, screen: Screen) -> None:
+        self.blocks = []
+        screen.say(f"{self.lane.spec.name}: {error}")
+        store.put_device(
+            identity,
+            SessionDevice(spec=self.lane.spec, facts=self.lane.facts, runners=self.lane.runners, unreached=str(error)),
+        )
+
+    def show(self, counted: set[tuple[str, str, int]], screen: Screen) -> None:
+        """Progress as the store has it, and the time left by what the runs have taken so far."""
+        missing = [r for r in self.planned if (cell_key(r.cell), r.purpose, r.repeat) not in counted]
+        todo = sum(schedule.seconds(run) for run in missing)
+        if self.before is None:
+            self.before = todo
+        spent, expected = time.monotonic() - self.began, self.before - todo
+        left = todo * (spent / expected if expected > 5 else 1.0)
+        now = f"{missing[0].purpose} of {missing[0].cell.variant} ({missing[0].cell.exporter})" if missing else ""
+        done = len(self.planned) - len(missing)
+        screen.show(self.lane.spec.name, self.lane.spec.name[:12], now, done, len(self.planned), left)
+
+
+def _store_refusals(store: Store, identity: str, refused: Sequence[schedule.Refused]) -> None:
+    for item in refused:
+        name = hashlib.sha256(f"{identity} {cell_key(item.cell)}".encode()).hexdigest()[:32]
+        store.append(
+            Run(
+                id=name,
+                session=identity,
+                cell=item.cell,
+                purpose="latency",
+                repeat=0,
+                attempt=1,
+                counts=False,
+                status="skipped",
+                reason=item.reason,
+                started_utc=utc_now(),
+            )
+        )
+
+
+def conclude(session: Session, runs: Sequence[Run], report: str | None, identify: bool) -> dict[str, Any]:
+    """The document of `run --json`: every planned cell, the fronts, the picks. Recomputed from raw runs."""
+    return results.document(session, runs, report, lambda spec, facts: device_label(spec, facts, identify))
+
+
+def scored_runs(store: Store, session: Session) -> list[Run]:
+    """All runs; samples only of those whose score per sample the paired interval needs."""
+    scored = {run.id: run for run in store.runs(session.id, purpose="accuracy", arrays=True)}
+    return [scored.get(run.id, run) for run in store.runs(session.id)]
+
+
+def device_label(spec: DeviceSpec, facts: DeviceFacts | None, identify: bool) -> str:
+    """What the user wrote; the part of a URI after its scheme replaced by the device id, which tells nothing."""
+    scheme, separator, _ = spec.name.partition("://")
+    if identify or not separator or scheme == "sim":
+        return spec.name
+    return f"{scheme}://{facts.device_id if facts is not None else hashlib.sha256(spec.name.encode()).hexdigest()[:8]}"
+
+
+def narrowed(experiment: Experiment, devices: Sequence[str], variants: Sequence[str]) -> Experiment:
+    """The experiment as the command line narrows it: `--device` replaces the list, `--variant` filters."""
+    changes: dict[str, Any] = {}
+    if devices:
+        changes["devices"] = list(devices)
+    if variants:
+        known = [v.name for v in experiment.variants]
+        for name in variants:
+            if name not in known:
+                from harness.metrics import nearest
+
+                raise UsageError(f"the experiment has no variant {name!r}", nearest(name, known))
+        changes["variants"] = [v for v in experiment.variants if v.name in variants]
+    return experiment.model_copy(update=changes)
+
+
+def plan_minutes(package_cells: int, plan: Measure) -> float:
+    """What measuring so many cells on one device is expected to take, in minutes."""
+    memory = 0.3 * plan.repeats if plan.memory else 0.0
+    return package_cells * (0.5 + memory + plan.repeats * (0.9 + plan.min_seconds)) / 60

@@ -1,0 +1,73 @@
+"""The list of what exists: name -> "module:Class", loaded on demand so that naming costs no import.
+
+Third parties add theirs through the entry-point groups `harness.techniques`, `harness.exporters`,
+`harness.transports`, `harness.meters` and `harness.sections`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from harness.errors import ToolchainError, UsageError
+from harness.metrics import nearest
+
+TECHNIQUES = {
+    "quantize_pt2e": "harness.compress.quantize_pt2e:QuantizePt2e",
+    "prune_channels": "harness.compress.prune_channels:PruneChannels",
+    "low_rank": "harness.compress.low_rank:LowRank",
+    "distill": "harness.compress.distill:Distill",
+    "finetune": "harness.compress.finetune:Finetune",
+}
+
+EXPORTERS = {
+    "executorch": "harness.export.executorch:ExecuTorch",
+    "torchscript_lite": "harness.export.torchscript_lite:TorchScriptLite",
+}
+
+TRANSPORTS = {
+    "local": "harness.devices.local:Local",
+}
+
+METERS: dict[str, str] = {}
+
+#: order here = order on the page
+SECTIONS = {
+    "pareto": "harness.report.pareto:Pareto",
+    "latency": "harness.report.latency:Latency",
+    "resources": "harness.report.resources:Resources",
+    "table": "harness.report.table:Table",
+    "troubles": "harness.report.troubles:Troubles",
+    "provenance": "harness.report.provenance:Provenance",
+}
+
+KINDS = {
+    "technique": TECHNIQUES,
+    "exporter": EXPORTERS,
+    "transport": TRANSPORTS,
+    "meter": METERS,
+    "section": SECTIONS,
+}
+
+
+def names(kind: str) -> dict[str, str]:
+    """Every name of this kind, ours and third parties' (which may not replace ours)."""
+    from importlib.metadata import entry_points
+
+    found = {point.name: point.value for point in entry_points(group=f"harness.{kind}s")}
+    return found | KINDS[kind]
+
+
+def load(kind: str, name: str) -> Any:
+    """The class registered under `name`.
+
+    Raises UsageError for an unknown name (the nearest one suggested), ToolchainError where its module cannot
+    be imported."""
+    known = KINDS[kind] if name in KINDS[kind] else names(kind)
+    if name not in known:
+        raise UsageError(f"unknown {kind} {name!r}", nearest(name, known))
+    module, _, attribute = known[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ToolchainError(f"{kind} {name!r} cannot be loaded: {error}") from error

@@ -1,0 +1,96 @@
+"""The tables, in portable SQL: UUID text keys, UTC text stamps, the JSON type, no SQLite-only statement."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    true,
+)
+
+metadata = MetaData()
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("experiment", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("label", Text),
+    Column("created_utc", Text, nullable=False),
+    Column("finished_utc", Text),
+    Column("quick", Boolean, nullable=False),
+    Column("plan_key", Text, nullable=False),  # what must be equal for `run` to continue the session
+    Column("plan", JSON, nullable=False),
+    Column("package", Text, nullable=False),  # the manifest, as JSON text
+)
+
+session_devices = Table(
+    "session_devices",
+    metadata,
+    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("facts", JSON),
+    Column("runners", JSON, nullable=False),
+    Column("unreached", Text),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("session_id", Text, ForeignKey("sessions.id"), nullable=False),
+    Column("cell_key", Text, nullable=False),  # canonical JSON of the cell: NULL threads must collide, so no columns
+    Column("variant", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("cell", JSON, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("counts", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("caveats", JSON, nullable=False),
+    Column("block", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("started_utc", Text, nullable=False),
+    Column("boot_id", Text),
+    Column("start_boottime_ns", BigInteger),
+    Column("end_boottime_ns", BigInteger),
+    Column("artifact_sha256", Text, nullable=False),
+    Column("measurements", JSON, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("conditions", JSON, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    UniqueConstraint("session_id", "cell_key", "purpose", "repeat", "attempt", name="one_attempt"),
+)
+Index(
+    "one_counts",
+    runs.c.session_id,
+    runs.c.cell_key,
+    runs.c.purpose,
+    runs.c.repeat,
+    unique=True,
+    sqlite_where=runs.c.counts == true(),
+    postgresql_where=runs.c.counts == true(),
+)
+
+#: raw samples apart from the rows, so that reading summaries never touches them
+samples = Table(
+    "samples",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("blob", LargeBinary, nullable=False),
+)

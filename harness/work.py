@@ -1,0 +1,181 @@
+"""The work handed to a device's executor: one device × one block of the schedule. Values in, run ids out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import __version__
+from harness.analyze import stats
+from harness.analyze.check import output_check
+from harness.devices.bench import Bench, opened
+from harness.devices.depot import Depot
+from harness.errors import HarnessError, TransportError
+from harness.measure import session as measuring
+from harness.package import Files
+from harness.scoring import Score, accuracy, custom, flat_calls
+from harness.store import Store
+from harness.store.store import cell_key
+from harness.types import Build, DeviceSpec, Measurement, Package, PlannedRun, Run
+
+ATTEMPTS = 3  # of a run that the link or a disturbance spoiled; what fails by itself is never tried again
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTask:
+    """Everything a worker needs, as values. An executor may run it twice: the store keeps that harmless."""
+
+    device: DeviceSpec
+    session: str
+    store_url: str
+    files: str
+    folder: str
+    runs: tuple[PlannedRun, ...]
+
+
+def measure_block(task: BlockTask) -> list[str]:
+    """Makes the block's runs that no counted run stands for yet, each stored as it ends; their ids.
+
+    Raises DeviceError when the device cannot be used; what is stored by then stays."""
+    store = Store.open(task.store_url)
+    try:
+        package = store.session(task.session).package
+        with opened(task.device, collect=lambda depot, run: _collect_leftover(task, depot, run)) as bench:
+            done = []
+            for planned in task.runs:
+                slot = (cell_key(planned.cell), planned.purpose, planned.repeat)
+                if slot not in store.counted(task.session):
+                    done += _until_settled(task, store, package, bench, planned)
+            return done
+    finally:
+        store.close()
+
+
+def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> list[str]:
+    made: list[str] = []
+    for again in range(ATTEMPTS):
+        if measuring.stopping.is_set():
+            raise measuring.Interrupted
+        try:
+            attempt = measuring.measure(
+                planned,
+                depot=bench.depot,
+                prefix=bench.runner(planned.artifact.runtime),
+                lock=bench.lock_file,
+                session=task.session,
+                attempt=store.next_attempt(task.session, planned.cell, planned.purpose, planned.repeat),
+                files=Files(Path(task.files)),
+                conditions={},
+                provenance={
+                    "harness": __version__,
+                    "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
+                    "os": bench.facts.os,
+                    "kernel": bench.facts.kernel,
+                },
+            )
+        except TransportError:
+            if again + 1 == ATTEMPTS:
+                raise
+            continue
+        run = judged(attempt, package, Path(task.files), Path(task.folder))
+        store.append(run)
+        made.append(run.id)
+        if run.status != "invalid":
+            break
+    return made
+
+
+def judged(attempt: measuring.Attempt, package: Package, files: Path, folder: Path) -> Run:
+    """The run with what follows from its raw values: the summary, the output check, the score."""
+    run = attempt.run
+    if run.status != "ok":
+        return run
+    if run.purpose == "latency":
+        return dataclasses.replace(run, summary=stats.summary(run.arrays["latency_ns"]))
+    if run.purpose in ("check", "accuracy"):
+        return _checked(run, attempt, package, files, folder)
+    return run
+
+
+def _checked(run: Run, attempt: measuring.Attempt, package: Package, files: Path, folder: Path) -> Run:
+    build = _build_of(run, package)
+    check = package.checks[build.input]
+    if len(attempt.outputs) != len(build.expected):
+        reason = f"wrong output: {len(attempt.outputs)} outputs, expected {len(build.expected)}"
+        return dataclasses.replace(run, status="failed", counts=False, reason=reason)
+    samples = check.inputs[0].samples
+    expected = [
+        measuring.read_tensors(files / f"{file.sha256}.bin", file.spec.dtype, list(file.spec.shape))
+        for file in build.expected
+    ]
+    experiment = package.experiment
+    data = experiment.get("data")
+    built_in = data is not None and data["metric"]["name"] == "accuracy" and check.targets is not None
+    got, want = flat_calls(attempt.outputs, samples), flat_calls(expected, samples)
+    verdict = output_check(
+        want,
+        got,
+        precision=build.precision,
+        has_data=check.has_data and build.calibrated,
+        min_sqnr_db=experiment.get("check", {}).get("min_sqnr_db"),
+        top1=built_in,
+    )
+    found = list(run.measurements)
+    for name, value in (("output_sqnr_db", verdict.sqnr_db), ("output_max_abs", verdict.max_abs)):
+        if value is not None:
+            found.append(Measurement(metric=name, values=(float(value),), phase="check"))
+    run = dataclasses.replace(run, measurements=tuple(found), caveats=(*run.caveats, *verdict.caveats))
+    if not verdict.ok:
+        return dataclasses.replace(run, status="failed", counts=False, reason=f"wrong output: {verdict.reason}")
+    return _scored(run, got, check.structure, check.targets, data, files, folder, built_in)
+
+
+def _scored(
+    run: Run, got: list[Any], structure: Any, targets: Any, data: Any, files: Path, folder: Path, built_in: bool
+) -> Run:
+    if targets is None or data is None:
+        return run
+    goal = np.fromfile(files / f"{targets.sha256}.bin", targets.spec.numpy).reshape(-1, *targets.spec.shape)
+    score: Score = accuracy(got, goal) if built_in else custom(got, goal, structure, data, folder)
+    if score.value is None:
+        return dataclasses.replace(run, conditions=dict(run.conditions) | {"accuracy_absent": score.absent})
+    measured = Measurement(metric="accuracy", values=(score.value,), phase="accuracy", source="device")
+    arrays = dict(run.arrays) | ({} if score.per_sample is None else {"score": score.per_sample})
+    return dataclasses.replace(run, measurements=(*run.measurements, measured), arrays=arrays)
+
+
+def _build_of(run: Run, package: Package) -> Build:
+    key = (run.cell.variant, run.cell.seed, run.cell.exporter, run.cell.backend, run.cell.input)
+    return next(b for b in package.builds if (b.variant, b.seed, b.exporter, b.backend, b.input) == key)
+
+
+def _collect_leftover(task: BlockTask, depot: Depot, run: str) -> None:
+    """A run that had ended when its host died is as good as any: stored, if it is this store's and was whole."""
+    notes = _notes(depot, run)
+    if notes is None:
+        return
+    store = Store.open(task.store_url)
+    try:
+        package = store.session(notes["session"]).package
+        attempt = measuring.collect(depot, run, depot.poll(run), notes)
+        if attempt.run.status == "ok":
+            store.append(judged(attempt, package, Path(task.files), Path(task.folder)))
+    except (HarnessError, KeyError, TypeError, StopIteration):
+        pass  # another store's run, or one too damaged to read: it is made again, nothing is lost
+    finally:
+        store.close()
+
+
+def _notes(depot: Depot, run: str) -> Mapping[str, Any] | None:
+    done = depot.transport.run(["cat", f"{depot.run_dir(run)}/notes.json"])
+    try:
+        notes = json.loads(done.stdout)
+    except ValueError:
+        return None
+    return notes if isinstance(notes, dict) and notes.get("run") == run else None
