@@ -251,14 +251,13 @@ class Experiment(Strict):
         return self
 
     @property
-    def built_variants(self) -> list[Variant]:
-        """Variants that are built here, one per seed where they train (others once, at the first seed)."""
+    def planned_variants(self) -> list[Variant]:
+        """Every variant, once per seed where it trains (others once, at the first seed)."""
         out = []
         for spec in self.variants:
-            if spec.artifact is None:
-                trains = any(registry.load("technique", s.name).needs_train for s in spec.steps)
-                seeds = self.seeds if trains else self.seeds[:1]
-                out += [Variant(name=spec.name, steps=tuple(spec.steps), seed=seed) for seed in seeds]
+            trains = any(registry.load("technique", step.name).needs_train for step in spec.steps)
+            for seed in self.seeds if trains else self.seeds[:1]:
+                out.append(Variant(name=spec.name, steps=tuple(spec.steps), seed=seed))
         return out
 
 

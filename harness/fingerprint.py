@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -130,10 +131,15 @@ def _imports(path: Path, module: str) -> set[str]:
     return (found | parents) - {""}
 
 
+@functools.cache
+def _providers() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()  # reads every installed package's list of files: a second
+
+
 def _versions(tops: Iterable[str]) -> Mapping[str, str]:
     """Top-level module name -> versions of the distributions that provide it (text constants fall out here)."""
     wanted = set(tops)
-    providers = importlib.metadata.packages_distributions() if wanted else {}
+    providers = _providers() if wanted else {}
     return {
         top: ",".join(sorted(f"{d}=={importlib.metadata.version(d)}" for d in set(providers[top])))
         for top in wanted & set(providers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import random
 import sys
 import traceback
@@ -85,13 +86,13 @@ def _forget_changed(name: str, where: tuple[Path, ...]) -> None:
 
 
 def _remember(where: tuple[Path, ...]) -> None:
+    folders = tuple(f"{root}{os.sep}" for root in where)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name in _imported or not file or name.partition(".")[0] in ("harness", "__main__", "tests", "conftest"):
+        if name in _imported or not file or not file.startswith(folders) or "site-packages" in file:
             continue
-        path = Path(file)
-        if any(path.is_relative_to(root) for root in where) and "site-packages" not in path.parts and path.is_file():
-            _imported[name] = fingerprint.of_file(path)
+        if name.partition(".")[0] not in ("harness", "__main__", "tests", "conftest") and Path(file).is_file():
+            _imported[name] = fingerprint.of_file(Path(file))
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         files.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{files.folder}: {error.strerror}", "name a writable place with HARNESS_ARTIFACTS") from error
-    variants = building.variants(experiment)
+    variants = experiment.planned_variants
     pool = settings.executors.builds(len(variants) + 1)
     try:
         preparing = pool.submit(building.prepare, experiment, files.folder)
@@ -289,8 +289,8 @@ class _Track:
         while self.blocks:
             block = self.blocks.pop(0)
             broken = {cell_key(run.cell) for run in store.runs(identity) if run.status in ("failed", "skipped")}
-            gated = {run for run in self.planned if cell_key(run.cell) in broken}
-            self.planned = [run for run in self.planned if run not in gated or run.purpose in ("check", "accuracy")]
+            gates = ("check", "accuracy")
+            self.planned = [r for r in self.planned if r.purpose in gates or cell_key(r.cell) not in broken]
             runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in broken)
             if runs:
                 task = BlockTask(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserCodeError
+from harness.loading import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +77,9 @@ def _torch(path: Path, allow_pickle: bool) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols: what matters is whether it loads
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen types for a damaged file
         if not allow_pickle:
             raise _refused(path, error) from error
@@ -83,18 +87,20 @@ def _torch(path: Path, allow_pickle: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)  # the user said `allow_pickle: true`
     except Exception as error:
         raise UserCodeError(
-            f"weights {path.name} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+            f"weights {path.name} cannot be read: {first_line(error)}"
         ) from error
 
 
 def _refused(path: Path, error: Exception) -> UserCodeError:
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in text.lower().replace(" ", "_"):
+    with path.open("rb") as file:
+        start = file.read(2)
+    is_pickle = start == b"PK" or start[:1] == b"\x80"  # torch's zip with a pickle in it, or a bare pickle
+    if is_pickle and isinstance(error, pickle.UnpicklingError):
         return UserCodeError(
             f"weights {path.name} hold more than tensors; loading them could run any code in the file",
             "save model.state_dict(), or, if you trust the file, set `allow_pickle: true` under `model:`",
         )
     return UserCodeError(
-        f"weights {path.name} cannot be read: {type(error).__name__}: {text.splitlines()[0][:200]}",
+        f"weights {path.name} cannot be read: {first_line(error)}",
         "the file is damaged or not a torch file",
     )

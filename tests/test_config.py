@@ -100,7 +100,7 @@ def test_a_steps_parameters_are_filled_in_when_the_file_is_read() -> None:
 
 def test_a_variant_that_trains_is_planned_once_per_seed_and_others_once() -> None:
     text = variant("{name: a}, {name: b, steps: [{finetune: {}}]}") + 'seeds: [0, 1]\ndata: {factory: "m:d"}'
-    planned = [(v.name, v.seed) for v in parse(text, "a.yaml", Path(".")).built_variants]
+    planned = [(v.name, v.seed) for v in parse(text, "a.yaml", Path(".")).planned_variants]
     assert planned == [("a", 0), ("b", 0), ("b", 1)]
 
 

@@ -176,7 +176,7 @@ def test_the_newest_migration_is_the_one_the_code_expects_and_makes_its_tables(s
 
 
 def test_a_place_that_cannot_be_a_folder_is_one_message() -> None:
-    with pytest.raises(StoreError, match="Not a directory|Permission"):
+    with pytest.raises(StoreError, match=r"Not a directory|Permission"):
         Store.open("sqlite:////dev/null/x/harness.db", create=True)
 
 
@@ -189,7 +189,8 @@ try:
     store = Store.open("sqlite:///{folder}/a/h.db", create=True)
     session = begin(store)
     for i in range(1000):
-        store.append(make_run(session, id=str(i), repeat=i, arrays={{"latency_ns": chance.integers(0, 2**32, 100_000)}}))
+        samples = {{"latency_ns": chance.integers(0, 2**32, 100_000)}}
+        store.append(make_run(session, id=str(i), repeat=i, arrays=samples))
 except StoreError as error:
     print("refused:", error)
 """

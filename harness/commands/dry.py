@@ -40,7 +40,7 @@ def tell_plan(
     print(f"{resolved['name']}: {len(pairs)} builds")
     for pair in pairs:
         steps = " → ".join(pair["steps"]) or "(as it is)"
-        print(f"  {pair['variant']:<24} {pair['exporter']:<18} {pair['skipped'] or steps}")
+        print(f"  {pair['variant']:<24} {pair['exporter'] or 'made elsewhere':<18} {pair['skipped'] or steps}")
     for device in document["devices"]:
         print(
             f"{device['device']}: pushes {device['pushes']}; changes no setting; measuring takes about "
@@ -52,7 +52,11 @@ def tell_plan(
 
 def _pairs(experiment: Experiment) -> list[dict[str, Any]]:
     out = []
-    for variant in experiment.built_variants:
+    finished = {spec.name for spec in experiment.variants if spec.artifact is not None}
+    for variant in experiment.planned_variants:
+        if variant.name in finished:
+            out.append({"variant": variant.name, "seed": variant.seed, "exporter": None, "steps": [], "skipped": None})
+            continue
         form = registry.load("technique", variant.steps[-1].name).gives if variant.steps else "eager"
         for export in experiment.export:
             exporter = registry.load("exporter", export.exporter)

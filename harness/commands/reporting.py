@@ -55,7 +55,8 @@ def pick(
     identify: bool,
     json_out: bool,
 ) -> int:
-    from harness.analyze.pick import answer
+    from harness.analyze import results
+    from harness.analyze.pick import decide
 
     if minimize is not None:
         metric(minimize)
@@ -77,18 +78,27 @@ def pick(
     for name in devices:
         if name not in known:
             raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(known))}")
-    found = answer(document, wanted, constraints, rule.get("confidence", 0.9), devices or None)
-    if out is not None and found["pick"] is not None:
-        ship(found["pick"], document, session, Files(artifacts_folder(url)), out)
+    raw = results.raw_values(session, runs)
+    asked = [i for i, r in enumerate(document["results"]) if not devices or r["device"] in devices]
+    decision = decide(
+        [document["results"][i] for i in asked],
+        minimize=wanted,
+        where=constraints,
+        confidence=rule.get("confidence", 0.9),
+        raw=[raw[i] for i in asked],
+    )
+    if out is not None and decision.pick is not None:
+        ship(decision.pick, document, session, Files(artifacts_folder(url)), out)
     if json_out:
-        emit(found)
+        emit({"pick": decision.pick, "reason": decision.reason, "closest": decision.closest})
     else:
-        from harness.report.text import pick_answer
+        from harness.report.text import pick_lines
 
-        pick_answer(found)
-        if out is not None and found["pick"] is not None:
+        for line in pick_lines(document | {"pick": decision.pick}, decision.reason, decision.closest):
+            print(line)
+        if out is not None and decision.pick is not None:
             print(out)
-    return 0 if found["pick"] is not None else 1
+    return 0 if decision.pick is not None else 1
 
 
 def ship(chosen: Mapping[str, Any], document: Mapping[str, Any], session: Session, files: Files, out: Path) -> None:

@@ -29,9 +29,10 @@ def build(source: Path, out: Path | None, variants: Sequence[str], store: str | 
     if json_out:
         emit({"schema": 1, "experiment": experiment.name, "package": None if out is None else str(out), "builds": rows})
     else:
-        from harness.report.text import builds_table
-
-        builds_table(rows)
+        for row in rows:
+            size = row["artifact"].get("size_bytes")
+            told = row["reason"] or f"{size} bytes{'' if row['artifact']['built'] else ', from the cache'}"
+            print(f"{row['variant']:<24} {row['exporter']:<18} {row['status']:<8} {told}")
         if out is not None:
             print(out)
     return 3 if any(row["status"] == "failed" for row in rows) else 0
@@ -110,11 +111,17 @@ def tell(session: Session, settings: Settings, json_out: bool) -> int:
     if json_out:
         emit(document)
     else:
-        from harness.report.text import summary
-
-        summary(document)
+        show(document)
         print(document["report"])
     return exit_code(document, session)
+
+
+def show(document: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from harness.report.text import summary
+
+    summary(document, Console(highlight=False))
 
 
 def exit_code(document: dict[str, Any], session: Session) -> int:
@@ -192,7 +199,5 @@ def measure(
     if json_out:
         emit(document["results"][0] if len(document["results"]) == 1 else document["results"])
     else:
-        from harness.report.text import summary
-
-        summary(document)
+        show(document)
     return exit_code(document, session)

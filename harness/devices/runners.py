@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,18 @@ from harness.locks import file_lock
 from harness.metrics import nearest
 from harness.paths import cache_dir, device_scripts_dir
 
-__all__ = ["RUNTIMES", "Bundle", "Recipe", "add", "ensure", "find", "host_target", "listing", "pack"]
+__all__ = [
+    "RUNTIMES",
+    "Bundle",
+    "Recipe",
+    "add",
+    "compile_program",
+    "ensure",
+    "find",
+    "host_target",
+    "listing",
+    "pack",
+]
 
 _COMPILE_TIMEOUT_S = 900
 #: Flags of every runner. RPATH, not RUNPATH, so that LD_LIBRARY_PATH cannot put another library in its place.
@@ -226,9 +237,20 @@ def _keep(work: Path, folder: Path) -> Bundle:
 def _build(runtime: str, target: str, folder: Path, say: Callable[[str], None]) -> None:
     """Compiles the runner into `folder` with its libraries and manifest, and asks it for its version."""
     recipe = _recipe(runtime)
-    compiler = _compiler()
     entry = f"harness-runner-{runtime}"
-    argv = [*compiler, *_FLAGS, *recipe.flags, f'-DRUNNER_RUNTIME_VERSION="{recipe.version}"']
+    compile_program(recipe, _sources(runtime), folder / entry, say)
+    said = _run([str(folder / entry), "--version"], f"starting {entry}", timeout_s=60).strip()
+    if said != f"{runtime} {recipe.version}":
+        raise ToolchainError(f"{entry} says it is {said!r}", "remove the cache folder and build again")
+    built = {"compiler": _compiler_version(_compiler()), "flags": [*_FLAGS, *recipe.flags]}
+    bundles.write_manifest(folder, runtime=runtime, version=recipe.version, target=target, entry=entry, built=built)
+
+
+def compile_program(recipe: Recipe, sources: Sequence[Path], out: Path, say: Callable[[str], None]) -> None:
+    """Compiles `sources` into the program `out`, with every library of the SDK that it needs in lib/ beside it.
+
+    Raises ToolchainError with the compiler's first complaint."""
+    argv = [*_compiler(), *_FLAGS, *recipe.flags, f'-DRUNNER_RUNTIME_VERSION="{recipe.version}"']
     libraries: dict[str, Path] = {}
     link: list[str] = []
     if recipe.sdk:
@@ -238,17 +260,11 @@ def _build(runtime: str, target: str, folder: Path, say: Callable[[str], None]) 
             argv += ["-isystem", str(root / recipe.sdk.include / include)]
         link = ["-Wl,--no-as-needed", *(str(libraries[name]) for name in (*recipe.links, *recipe.registers))]
         link += ["-Wl,--as-needed", *(f"-Wl,-rpath-link,{root / name}" for name in recipe.sdk.libraries)]
-    say(f"compiling {entry}")
-    sources = [str(path) for path in _sources(runtime)]
-    _run([*argv, *sources, "-o", str(folder / entry), *link], f"compiling {entry}", _COMPILE_TIMEOUT_S)
-    (folder / "lib").mkdir()
+    say(f"compiling {out.name}")
+    _run([*argv, *map(str, sources), "-o", str(out), *link], f"compiling {out.name}", _COMPILE_TIMEOUT_S)
+    (out.parent / "lib").mkdir(exist_ok=True)
     for name, path in libraries.items():
-        _place(path, folder / "lib" / name)
-    said = _run([str(folder / entry), "--version"], f"starting {entry}", timeout_s=60).strip()
-    if said != f"{runtime} {recipe.version}":
-        raise ToolchainError(f"{entry} says it is {said!r}", "remove the cache folder and build again")
-    built = {"compiler": _compiler_version(compiler), "flags": [*_FLAGS, *recipe.flags]}
-    bundles.write_manifest(folder, runtime=runtime, version=recipe.version, target=target, entry=entry, built=built)
+        _place(path, out.parent / "lib" / name)
 
 
 def _libraries(recipe: Recipe, sdk: sdks.Sdk, root: Path) -> dict[str, Path]:

@@ -1,0 +1,22 @@
+// What the kernel says of this process's memory.
+#pragma once
+#include <cstdint>
+
+namespace runner {
+
+// Writes `memory` lines at checkpoints. Never called inside a timed region: reading smaps_rollup walks the page tables.
+class MemoryLog {
+ public:
+  // VmRSS, VmHWM, VmSwap, RssAnon, RssFile of /proc/self/status and Pss, Private_* of smaps_rollup, in bytes;
+  // a counter that cannot be read has no key.
+  void write(const char* phase);
+  // The line of phase "peak", with peak_bytes = max(VmHWM, max over checkpoints of VmRSS + VmSwap): VmHWM alone
+  // does not see what was swapped out to compressed memory.
+  void write_peak();
+
+ private:
+  void write(const char* phase, bool peak);
+  int64_t most_ = 0;
+};
+
+}  // namespace runner

@@ -1,0 +1,78 @@
+"""Front, picks and dropped objectives of a session's results: the lower half of the results document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analyze.draws import Raw
+from harness.analyze.objectives import Ranking, ranking
+from harness.analyze.pareto import front, membership
+from harness.analyze.pick import cell, decide
+from harness.types import Constraint, Session
+
+NO_PROBABILITY = "an objective has no interval"
+
+
+def choose(results: Sequence[dict[str, Any]], raw: Sequence[Raw], session: Session) -> dict[str, Any]:
+    """`front`, `picks`, `pick` and `objectives_dropped`. Writes into `results` why one that is ok is not ranked.
+
+    Fronts and picks are made per device and input case; quick sessions have no picks."""
+    experiment = session.package.experiment
+    objectives = list(experiment.get("objectives", ()))
+    fronts: list[dict[str, Any]] = []
+    dropped: dict[str, dict[str, str]] = {}
+    for device in _distinct(r["device"] for r in results):
+        indices = [i for i, r in enumerate(results) if r["device"] == device]
+        ranked = ranking(results, indices, objectives)
+        for i, why in ranked.unranked.items():
+            results[i]["reason"] = why
+        if ranked.dropped:
+            dropped[device] = dict(ranked.dropped)
+        for case in _distinct(results[i]["input"] for i in ranked.ranked):
+            fronts += _front(results, raw, ranked, case)
+    found: dict[str, Any] = {"front": fronts, "picks": None, "pick": None, "objectives_dropped": dropped}
+    return found if session.quick else found | picks(results, raw, experiment.get("pick") or {})
+
+
+def _front(results: Sequence[dict[str, Any]], raw: Sequence[Raw], ranked: Ranking, case: str) -> list[dict[str, Any]]:
+    chosen = [(i, f) for i, f in zip(ranked.ranked, ranked.figures, strict=True) if results[i]["input"] == case]
+    table = [figures for _, figures in chosen]
+    on = front([[f.oriented(f.value) for f in figures] for figures in table])
+    sure = membership(table, ranked.objectives, [raw[i] for i, _ in chosen], of=on)
+    found = [
+        cell(results[chosen[k][0]]) | {"probability": {"absent": NO_PROBABILITY} if p is None else p}
+        for k, p in zip(on, sure, strict=True)
+    ]
+    order = sorted(range(len(on)), key=lambda k: table[on[k]][0].oriented(table[on[k]][0].value))
+    return [found[k] for k in order]
+
+
+def picks(results: Sequence[dict[str, Any]], raw: Sequence[Raw], rule: Mapping[str, Any]) -> dict[str, Any]:
+    """`picks`: one per device for which something fits. `pick`: that one, or the robust one over all devices."""
+    minimize, confidence = rule.get("minimize", "latency_ms"), rule.get("confidence", 0.9)
+    where = [_constraint(c) for c in rule.get("where", ())]
+    devices = _distinct(r["device"] for r in results)
+    per_device = []
+    for device in devices:
+        mine = [i for i, r in enumerate(results) if r["device"] == device]
+        own, own_raw = [results[i] for i in mine], [raw[i] for i in mine]
+        decision = decide(own, minimize=minimize, where=where, confidence=confidence, raw=own_raw)
+        per_device.append(decision.pick)
+    found = [p for p in per_device if p is not None]
+    if len(devices) == 1:
+        return {"picks": found, "pick": found[0] if found else None}
+    robust = decide(results, minimize=minimize, where=where, confidence=confidence, raw=raw).pick if devices else None
+    return {"picks": found, "pick": robust}
+
+
+def _distinct(values: Any) -> list[str]:
+    return list(dict.fromkeys(v for v in values if v is not None))
+
+
+def _constraint(text: str | Constraint) -> Constraint:
+    if isinstance(text, Constraint):
+        return text
+    from harness.config import constraint  # reads text as the experiment file's reader does
+
+    return constraint(text)

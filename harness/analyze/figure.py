@@ -1,0 +1,74 @@
+"""A number out of a result's metric objects, with its interval and direction: what fronts and picks reason about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analyze.intervals import Z95
+from harness.metrics import METRICS
+from harness.types import Objective
+
+#: metrics whose intervals were made on logarithms: their spread is a factor
+FACTORS = frozenset(
+    ("latency_ms", "first_inference_ms", "load_ms", "cold_load_ms", "throughput_ips", "peak_memory_bytes")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """`low`/`high`: the 95 % interval, None where there is none. `factor`: spread is multiplicative (log-normal).
+
+    `lower_is_better` is the metric's direction, for a task metric the one that the experiment gives."""
+
+    value: float
+    low: float | None
+    high: float | None
+    factor: bool
+    lower_is_better: bool
+    samples: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self.low == self.high == self.value
+
+    def sigma(self, upwards: bool) -> float | None:
+        """Standard deviation towards one side, from that half of the interval.
+
+        Of the logarithm for a factor, and then from its whole width: the median of the runs may lie at the edge of
+        an interval of their geometric mean."""
+        if self.low is None or self.high is None:
+            return None
+        if self.factor:
+            return math.log(self.high / self.low) / (2 * Z95)
+        return abs((self.high if upwards else self.low) - self.value) / Z95
+
+    def oriented(self, value: float) -> float:
+        """`value` such that less is better."""
+        return value if self.lower_is_better else -value
+
+
+def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
+    """The figure named `METRIC[.STAT]`, or the reason why there is none."""
+    name, stat = Objective(metric=metric).key
+    found = result.get("metrics", {}).get(name)
+    if not isinstance(found, Mapping):
+        return "not measured"
+    if "absent" in found:
+        return str(found["absent"])
+    value = found.get(stat)
+    if isinstance(value, Mapping):
+        return str(value.get("absent", "not measured"))
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return f"{name} has no {stat}"
+    interval = found.get("ci95") if stat == "value" else found.get("ci95_of", {}).get(stat)
+    low, high = map(float, interval) if isinstance(interval, list | tuple) else (None, None)
+    better = found.get("better") or METRICS[name].better
+    samples = found.get("samples") if name in ("accuracy", "accuracy_drop") else result.get("repeats")
+    return Figure(
+        value=float(value), low=low, high=high, lower_is_better=better == "lower",
+        factor=name in FACTORS and value > 0 and (low is None or low > 0),
+        samples=samples if isinstance(samples, int) else None,
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""The results document (`run --json`, `report --json`): one session and its runs, as everybody reads them.
+
+Pure: the session and its runs (with `arrays["score"]` where the metric scores samples) come in, the document goes
+out. Nothing in it names a user, a host, a serial or a path: a device's label is what `name_of` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.analyze import measured
+from harness.analyze.accuracy import Score, Task, accuracy, accuracy_drop, score
+from harness.analyze.choose import choose
+from harness.analyze.draws import Raw
+from harness.analyze.rows import Planned, Row, rows
+from harness.analyze.status import caveats, number, run_quantiles, verdict
+from harness.metrics import METRICS
+from harness.types import DeviceFacts, DeviceSpec, Run, Session
+
+SCHEMA = 1
+NameOf = Callable[[DeviceSpec, DeviceFacts | None], str]
+
+
+def document(session: Session, runs: Sequence[Run], report: str | None, name_of: NameOf) -> dict[str, Any]:
+    """The whole document of a session; it can be written as strict JSON (no NaN, no infinity)."""
+    results, raw = _results(session, rows(session, runs), name_of)
+    return {
+        "schema": SCHEMA,
+        "experiment": session.experiment,
+        "label": session.label,
+        "session": session.id,
+        "date": session.created_utc,
+        "report": report,
+        "results": results,
+        **choose(results, raw, session),
+    }
+
+
+def raw_values(session: Session, runs: Sequence[Run]) -> list[Raw]:
+    """Raw values behind each result of the document, for a `decide` of one's own on `document["results"]`."""
+    return _results(session, rows(session, runs), lambda spec, facts: spec.name)[1]
+
+
+def quantiles(session: Session, runs: Sequence[Run]) -> Mapping[int, list[float]]:
+    """Index of a result in the document -> its latency at the quantiles 0, 0.01 … 1 in ms: the mean over its runs'.
+
+    Results without counted latency runs are left out."""
+    found: dict[int, list[float]] = {}
+    for index, row in enumerate(rows(session, runs)):
+        per_run = [q for run in row.counted("latency") if (q := run_quantiles(run))]
+        if per_run:
+            found[index] = [float(v) for v in np.mean(per_run, axis=0)]
+    return found
+
+
+def _results(session: Session, planned_rows: Sequence[Row], name_of: NameOf) -> tuple[list[dict[str, Any]], list[Raw]]:
+    planned, task = Planned.of(session), Task.of(session)
+    verdicts = [verdict(row, planned, session.finished_utc is not None) for row in planned_rows]
+    scores = [score(row, session, task) if row.device else Score() for row in planned_rows]
+    references = _references(planned_rows, task)
+    results, raw = [], []
+    for i, row in enumerate(planned_rows):
+        status, reason = verdicts[i]
+        metrics: dict[str, Any] = {}
+        samples: dict[str, Any] = {}
+        if row.device:
+            r = _reference_of(row, references)
+            metrics = _metrics(row, planned, status)
+            metrics["accuracy"] = accuracy(row, scores[i], session, task)
+            why = _no_reference(r, task, planned_rows, verdicts)
+            usable = scores[r] if r is not None and verdicts[r][0] == "ok" else None
+            metrics["accuracy_drop"] = accuracy_drop(scores[i], usable, task, r == i, why)
+            samples = _paired_samples(scores[i], usable, task)
+        results.append(_result(row, status, reason, metrics, planned, name_of))
+        raw.append(Raw(blocks=_blocks(row), samples=samples))
+    return results, raw
+
+
+def _result(
+    row: Row, status: str, reason: str | None, metrics: Mapping[str, Any], planned: Planned, name_of: NameOf
+) -> dict[str, Any]:
+    label = name_of(row.device.spec, row.device.facts) if row.device else None
+    counted = [r for r in row.runs if r.counts] or list(row.runs)
+    return {
+        **row.named(label),
+        "runtime": _runtime(row),
+        "status": status,
+        "reason": reason,
+        "caveats": caveats(row, planned),
+        "repeats": len(row.counted("latency")),
+        "runs": [r.id for r in counted],
+        "artifact": _artifact(row, reason),
+        "metrics": {name: metrics[name] for name in METRICS if name in metrics},
+    }
+
+
+def _artifact(row: Row, reason: str | None) -> dict[str, Any]:
+    artifact = row.build.artifact
+    if artifact is None or row.build.status != "ok":
+        return {"absent": reason or "not built"}
+    return {
+        "path": f"artifacts/{artifact.file_name}",
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "built": row.build.built,
+    }
+
+
+def _runtime(row: Row) -> str | None:
+    """The runtime as the runner named itself, else as the file's toolchain names it."""
+    for run in row.runs:
+        said = run.conditions.get("runner", {})
+        if said.get("runtime") and said.get("version"):
+            return f"{said['runtime']} {said['version']}"
+    artifact = row.build.artifact
+    if artifact is None:
+        return None
+    version = artifact.toolchain.get(artifact.runtime)
+    return f"{artifact.runtime} {version}" if version else artifact.runtime
+
+
+def _metrics(row: Row, planned: Planned, status: str) -> dict[str, Any]:
+    """Every metric of the table, measured or absent with the reason; but accuracy, which needs the reference."""
+    metrics = {
+        **measured.latency(row),
+        "first_inference_ms": measured.once_per_run(row, "latency", "first_inference_ms"),
+        "load_ms": measured.once_per_run(row, "latency", "load_ms"),
+        "cold_load_ms": measured.absent("not measured yet: the page cache was not dropped"),
+        **measured.memory(row, planned),
+        "energy_j": measured.absent("energy: off"),
+        "power_w": measured.absent("energy: off"),
+        **measured.of_the_file(row),
+        **measured.outputs(row),
+    }
+    if status == "failed" and row.build.expected and row.troubles("check", "accuracy"):
+        timed = ("latency_ms", "throughput_ips", "first_inference_ms", "load_ms")
+        metrics |= dict.fromkeys(timed, measured.absent("output check failed"))
+    return metrics
+
+
+References = Mapping[tuple[Any, ...], Mapping[int, int]]
+
+
+def _comparable(row: Row) -> tuple[Any, ...]:
+    device = row.device.spec.name if row.device else None
+    return (row.build.exporter, row.build.input, device, row.threads, row.cpus)
+
+
+def _references(planned_rows: Sequence[Row], task: Task) -> References:
+    """What a cell is compared with: comparable cell -> seed -> index of the reference variant's row."""
+    found: dict[tuple[Any, ...], dict[int, int]] = {}
+    for i, row in enumerate(planned_rows):
+        if row.build.variant == task.reference:
+            found.setdefault(_comparable(row), {})[row.build.seed] = i
+    return found
+
+
+def _reference_of(row: Row, references: References) -> int | None:
+    """The reference of the same seed, else of its first; one that did not build has a single row for all devices."""
+    bare = (row.build.exporter, row.build.input, None, None, None)
+    seeds = references.get(_comparable(row)) or references.get(bare) or {}
+    return seeds.get(row.build.seed, next(iter(seeds.values()), None))
+
+
+def _no_reference(
+    r: int | None, task: Task, planned_rows: Sequence[Row], verdicts: Sequence[tuple[str, str | None]]
+) -> str:
+    if r is None:
+        return f"the reference {task.reference} has no result of this format, threads and cpus"
+    status, reason = verdicts[r]
+    return f"the reference {task.reference} is {status}" + (f": {reason}" if reason else "")
+
+
+def _paired_samples(own: Score, reference: Score | None, task: Task) -> dict[str, Any]:
+    if own.samples is None:
+        return {}
+    found = {"accuracy": own.samples}
+    if reference is not None and reference.samples is not None and reference.count == own.count:
+        sign = -1.0 if task.better == "lower" else 1.0
+        found["accuracy_drop"] = sign * (reference.samples - own.samples)
+    return found
+
+
+def _blocks(row: Row) -> dict[str, dict[int, float]]:
+    """Per-run values by block of the schedule, for what fronts and picks compare."""
+    found: dict[str, dict[int, float]] = {}
+    for run in row.counted("latency"):
+        for stat in METRICS["latency_ms"].stats:
+            if (value := number(run.summary.get(stat))) is not None and value > 0:
+                found.setdefault(f"latency_ms.{stat}", {})[run.block] = value
+    if "latency_ms.p50" in found:
+        found["latency_ms"] = found["latency_ms.p50"]
+    if "latency_ms.mean" in found:
+        found["throughput_ips"] = {b: 1000.0 / v for b, v in found["latency_ms.mean"].items()}
+    for run in row.counted("memory"):
+        for value in measured.per_run([run], "peak_memory_bytes"):
+            found.setdefault("peak_memory_bytes", {})[run.block] = value
+    return found

@@ -1,0 +1,60 @@
+"""Which layers make the output: these keep their channels, else the output would change its shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.loading import flatten
+from harness.metrics import nearest
+
+if TYPE_CHECKING:
+    import torch
+
+
+def output_layers(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.nn.Module]:
+    """Layers with a weight matrix or kernel that reach an output through no other such layer.
+
+    Found on the autograd graph of one forward pass: back from each output leaf until the first operation that takes
+    a weight of two or more dimensions as an operand; batch norms (one dimension) are passed through."""
+    import torch
+
+    owner = {id(p): m for m in model.modules() for p in m.parameters(recurse=False) if p.dim() > 1}
+    with torch.enable_grad():
+        leaves, _ = flatten(model(*inputs))
+    found: dict[int, torch.nn.Module] = {}
+    seen: set[Any] = set()
+    todo = [leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        makers = {id(owner[id(w)]): owner[id(w)] for w in map(_weight, parents) if w is not None and id(w) in owner}
+        if makers:
+            found |= makers
+        else:
+            todo += parents
+    return list(found.values())
+
+
+def _weight(node: Any) -> Any:
+    """The parameter that this node only reshapes or transposes; None where it computes more than that."""
+    for _ in range(4):
+        if hasattr(node, "variable"):
+            return node.variable
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        if len(parents) != 1 or not node.name().startswith(("T", "View", "Unsafe", "Permute", "Reshape")):
+            return None
+        node = parents[0]
+    return None
+
+
+def named_layers(model: torch.nn.Module, names: list[str], step: str) -> list[torch.nn.Module]:
+    """The modules of these names. Raises HarnessError for one that does not exist, the nearest named."""
+    known = dict(model.named_modules())
+    for name in names:
+        if name not in known or not name:
+            raise HarnessError(f"{step}: no layer {name!r} to ignore", nearest(name, [n for n in known if n]))
+    return [known[name] for name in names]

@@ -1,0 +1,95 @@
+"""executorch: a `.pte` for the ExecuTorch runtime, through the XNNPACK delegate or the portable kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import HarnessError
+from harness.export.refused import Refused
+from harness.interfaces import Compressed, Exported, Exporter
+from harness.loading import first_line
+from harness.quiet import quiet
+from harness.types import DeviceFacts
+
+
+class ExecuTorchParams(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    backend: Annotated[
+        Literal["xnnpack", "portable"],
+        Field(description="xnnpack: fast CPU kernels, portable ones for what it does not know; portable: only those"),
+    ] = "xnnpack"
+
+
+class ExecuTorch:
+    Params: ClassVar[type[BaseModel]] = ExecuTorchParams
+    runtime: ClassVar[str] = "executorch"
+    suffix: ClassVar[str] = ".pte"
+    accepts: ClassVar[frozenset[str]] = frozenset({"eager", "exported:xnnpack"})
+
+    def refusal(self, form: str) -> str:
+        return f"a .pte is made from an eager model or a PT2E program for XNNPACK, not from {form}"
+
+    def backend(self, params: Any) -> str:
+        return str(params.backend)
+
+    def target(self, facts: DeviceFacts | None) -> str:
+        return "any"
+
+    def export(self, model: Compressed, params: Any, out: Path) -> Exported:
+        """Raises Refused for a quantized program with portable kernels, HarnessError where lowering fails."""
+        if params.backend == "portable" and model.form != "eager":
+            raise Refused("portable kernels have no quantized arithmetic: they would run a PT2E program as fp32 "
+                          "between conversions, slower than fp32 itself")
+        with quiet():
+            try:
+                buffer, facts = _lowered(model, params.backend)
+            except Exception as error:
+                raise HarnessError(f"executorch cannot export this model: {first_line(error)}",
+                                   "torch.export and ExecuTorch must know every operation of it") from error
+        out.write_bytes(buffer)
+        return Exported(facts=facts)
+
+
+def _lowered(model: Compressed, backend: str) -> tuple[bytes, dict[str, Any]]:
+    import torch
+    from executorch.exir import to_edge_transform_and_lower
+
+    partitioner = None
+    if backend == "xnnpack":
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        partitioner = [XnnpackPartitioner()]
+    module: Any = model.module
+    with torch.no_grad():
+        program = torch.export.export(module, model.example_inputs, dynamic_shapes=model.dynamic_shapes)
+        edge = to_edge_transform_and_lower(program, partitioner=partitioner)
+        facts = delegation(edge.exported_program().graph_module)
+        return bytes(edge.to_executorch().buffer), facts
+
+
+def delegation(graph: Any) -> dict[str, Any]:
+    """`delegated_fraction` and `delegation`: node counts, partitions, and what was left outside, by operator.
+
+    The nodes that only unpack a delegate's outputs (getitem) count on neither side. Fractions of fp32 and int8 are
+    not comparable: conversions count as nodes."""
+    from executorch.devtools.backend_debug import get_delegation_info
+
+    info = get_delegation_info(graph)
+    outside = {
+        name.removeprefix("aten_").removesuffix("_default"): row.non_delegated
+        for name, row in info.delegation_by_operator.items() if row.non_delegated and name != "getitem"
+    }
+    left = sum(outside.values())
+    inside = info.num_delegated_nodes
+    return {
+        "delegated_fraction": inside / (inside + left) if inside + left else 0.0,
+        "delegation": {"delegated": inside, "undelegated": left, "partitions": info.num_delegated_subgraphs,
+                       "left_outside": dict(sorted(outside.items()))},
+    }
+
+
+_: type[Exporter] = ExecuTorch

@@ -1,0 +1,120 @@
+"""Two objectives against each other, chosen on the page; below, the front over all objectives as it was reported.
+
+The front of the two chosen axes is found on the page (pareto.js); the reported one, with its probabilities, comes
+from the document and is never recomputed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from harness.interfaces import PageData, Section
+from harness.report import templates, units
+from harness.report.headline import percent
+from harness.report.view import Row, View, view
+
+#: the first of these that has numbers is the default of the vertical axis
+_AGAINST = ("accuracy_drop", "accuracy", "size_bytes", "peak_memory_bytes")
+_AXIS_STATS = ("latency_ms.p90", "latency_ms.p99")
+_SURE = 0.9
+
+
+class Pareto:
+    title: ClassVar[str] = "Trade-offs"
+
+    def render(self, data: PageData) -> str | None:
+        shown = view(data.document)
+        axes = [key for key in shown.keys(stats=True) if "." not in key or key in _AXIS_STATS]
+        axes = [key for key in axes if any(row.value(key) is not None for row in shown.ok)]
+        if not axes:
+            return None
+        return templates.render(
+            "pareto.html",
+            chart=chart(shown, axes),
+            devices=shown.devices,
+            front=[front_row(shown, row) for row in _front(shown)],
+            columns=[shown.name(key) for key in _columns(shown)],
+            dropped=data.document["objectives_dropped"],
+        )
+
+
+def chart(shown: View, axes: list[str]) -> dict[str, Any]:
+    """What pareto.js draws: values already in the axis' unit, texts already formatted.
+
+    A point's `place` is what it competes within: fronts are per device and input case."""
+    x = "latency_ms" if "latency_ms" in axes else axes[0]
+    y = next((key for key in _AGAINST if key in axes and key != x), next((k for k in axes if k != x), x))
+    return {
+        "x": x,
+        "y": y,
+        "axes": [_axis(shown, key) for key in axes],
+        "points": [_point(shown, row, axes) for row in shown.ok],
+        "sure": _SURE,
+    }
+
+
+def _axis(shown: View, key: str) -> dict[str, Any]:
+    values = [v for row in shown.ok if (v := row.value(key)) is not None]
+    return {
+        "key": key,
+        "name": shown.name(key),
+        "unit": shown.scale(key).unit,
+        "better": shown.better(key),
+        "log": min(values) > 0,
+        "wide": min(values) > 0 and max(values) / min(values) > 5 and shown.unit(key) != "fraction",
+    }
+
+
+def _point(shown: View, row: Row, axes: list[str]) -> dict[str, Any]:
+    factors = {key: shown.scale(key).factor for key in axes}
+    values: dict[str, list[float | None]] = {}
+    for key in axes:
+        if (value := row.value(key)) is not None:
+            low, high = row.ci(key) or (None, None)
+            values[key] = [v if v is None else _round(v * factors[key]) for v in (value, low, high)]
+    return {
+        "label": row.label,
+        "variant": row.result["variant"],
+        "format": row.format,
+        "device": str(row.result["device"]),
+        "place": [str(row.result["device"]), row.result["input"]],
+        "picked": row.pick is not None,
+        "front": row.probability,
+        "chance": None if row.probability is None else percent(row.probability),
+        "reported": row.front is not None,
+        "caveats": row.caveats,
+        "values": values,
+        "texts": [[shown.name(key), shown.text(row, key)] for key in axes if row.value(key) is not None],
+    }
+
+
+def front_row(shown: View, row: Row) -> dict[str, Any]:
+    """One line of the reported front's table."""
+    probability = row.probability
+    return {
+        "label": row.label,
+        "picked": row.pick is not None,
+        "caveats": row.caveats,
+        "texts": [shown.text(row, key) for key in _columns(shown)],
+        "probability": probability,
+        "percent": percent(probability) if probability is not None else units.ABSENT,
+        "sure": probability is not None and probability >= _SURE,
+    }
+
+
+def _front(shown: View) -> list[Row]:
+    """By device, the fastest first."""
+    rows = [row for row in shown.rows if row.front is not None]
+    return sorted(rows, key=lambda r: (shown.devices.index(str(r.result["device"])), r.value("latency_ms") or 0.0))
+
+
+def _columns(shown: View) -> list[str]:
+    wanted = ("latency_ms", "accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes", "energy_j")
+    return [key for key in wanted if any(row.value(key) is not None for row in shown.ok)]
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+_: type[Section] = Pareto

@@ -1,0 +1,222 @@
+"""The document as rows that sections can ask: labels short enough to read, values, intervals, reasons.
+
+A result's label is its variant and format, and of the rest only what differs between results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.metrics import METRICS
+from harness.report import units
+
+#: what identifies a result (the contract's cell, and the device's name)
+CELL = ("variant", "seed", "exporter", "backend", "input", "device", "device_id", "threads", "cpus", "context")
+FORMATS = {"executorch": ".pte", "torchscript_lite": ".ptl"}
+LABELS = {
+    "latency_ms": "latency p50",
+    "first_inference_ms": "first inference",
+    "throughput_ips": "throughput",
+    "peak_memory_bytes": "peak memory",
+    "model_memory_bytes": "model memory",
+    "size_bytes": "file size",
+    "compressed_bytes": "zstd size",
+    "output_max_abs": "output max diff",
+    "output_sqnr_db": "output SQNR",
+    "macs": "MACs",
+    "delegated_fraction": "delegated",
+}
+_FIRST = ("latency_ms", "accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes", "energy_j")
+_OF_FILE = ("seed", "backend", "input")
+_SUFFIXES = ("_ms", "_bytes", "_j", "_w", "_ips", "_db")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One result: `front` and `pick` are its entries in the document, None where it is in neither.
+
+    `file_label` leaves out where and how it ran: one file has one size on every device."""
+
+    index: int
+    result: Mapping[str, Any]
+    label: str
+    file_label: str
+    front: Mapping[str, Any] | None = None
+    pick: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.result["status"] == "ok")
+
+    @property
+    def format(self) -> str:
+        return FORMATS.get(self.result["exporter"], str(self.result["exporter"]))
+
+    @property
+    def probability(self) -> float | None:
+        """Of being on the reported front; None off it, and where it could not be told."""
+        return number(self.front.get("probability")) if self.front else None
+
+    @property
+    def caveats(self) -> list[str]:
+        return list(self.result.get("caveats") or ())
+
+    def metric(self, key: str) -> Mapping[str, Any]:
+        found = self.result["metrics"].get(key.partition(".")[0])
+        return found if isinstance(found, Mapping) else {}
+
+    def value(self, key: str) -> float | None:
+        """The number of `metric` or `metric.stat`; None where it was not measured."""
+        return number(self.metric(key).get(key.partition(".")[2] or "value"))
+
+    def ci(self, key: str) -> tuple[float, float] | None:
+        """The 95 % interval of the headline statistic; the other statistics have none."""
+        ci = self.metric(key).get("ci95") if "." not in key else None
+        if not isinstance(ci, Sequence) or isinstance(ci, str) or len(ci) != 2:
+            return None
+        low, high = number(ci[0]), number(ci[1])
+        return None if low is None or high is None or low > high else (low, high)
+
+    def absent(self, key: str) -> str | None:
+        """Why the metric (or the statistic) has no number."""
+        metric = self.metric(key)
+        stat = metric.get(key.partition(".")[2]) if "." in key else None
+        reason = stat.get("absent") if isinstance(stat, Mapping) else metric.get("absent")
+        return None if reason is None else str(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """All rows of a document, in its order. `shared`: cell fields that are the same for every measured row."""
+
+    document: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    shared: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> list[Row]:
+        return [row for row in self.rows if row.ok]
+
+    @property
+    def devices(self) -> list[str]:
+        return list(dict.fromkeys(str(r.result["device"]) for r in self.rows if r.result["device"] is not None))
+
+    @property
+    def picks(self) -> list[Mapping[str, Any]]:
+        """Each device's own pick; none in a quick session."""
+        return list(self.document["picks"] or ())
+
+    def find(self, cell: Mapping[str, Any] | None) -> list[Row]:
+        """The rows that a front's or a pick's cell means: one, several where it has `*`, none if it is unknown."""
+        if not cell:
+            return []
+        keys = [k for k in CELL if k in cell and cell[k] != "*"]
+        return [r for r in self.rows if all(r.result.get(k) == cell[k] for k in keys)]
+
+    def reference(self, row: Row) -> Row | None:
+        """The reference variant's result beside `row` (same format, device, threads …), if it is usable.
+
+        The document does not name the reference: it is the variant whose drop is exactly 0 with no spread, else
+        the first (the default of the experiment file)."""
+        zero = (r for r in self.rows if r.value("accuracy_drop") == 0 and r.ci("accuracy_drop") == (0, 0))
+        name = next(zero, self.rows[0]).result["variant"]
+        same = [k for k in CELL if k not in ("variant", "seed")]
+        beside = [r for r in self.ok if r.result["variant"] == name and all(r.result[k] == row.result[k] for k in same)]
+        seeds = [r for r in beside if r.result["seed"] == row.result["seed"]]
+        return next(iter(seeds or beside), None)
+
+    def keys(self, *, stats: bool = False) -> list[str]:
+        """Metrics with a number in any result: what people ask for first, then as METRICS has them, then unknown."""
+        seen = {name for row in self.rows for name in row.result["metrics"]}
+        known = [name for name in dict.fromkeys((*_FIRST, *METRICS)) if name in seen]
+        every = [key for name in [*known, *sorted(seen - METRICS.keys())] for key in _with_stats(name, stats)]
+        return [key for key in every if any(row.value(key) is not None for row in self.rows)]
+
+    def scale(self, key: str) -> units.Scale:
+        return units.scale(self.unit(key), self.values(key), key)
+
+    def values(self, key: str) -> list[float]:
+        return [v for row in self.rows if (v := row.value(key)) is not None]
+
+    def unit(self, key: str) -> str:
+        given = (row.metric(key).get("unit") for row in self.rows if row.value(key) is not None)
+        return str(next((u for u in given if u), ""))
+
+    def name(self, key: str) -> str:
+        """How people call it; a task metric of the user's own keeps its name."""
+        base, _, stat = key.partition(".")
+        if stat:
+            return f"{self.name(base).removesuffix(' p50')} {stat}"
+        own = next((row.metric(base).get("name") for row in self.rows if row.metric(base).get("name")), None)
+        if base in ("accuracy", "accuracy_drop"):
+            task = next((r.metric("accuracy").get("name") for r in self.rows if r.metric("accuracy").get("name")), None)
+            own = task if base == "accuracy" or task in (None, "accuracy") else f"{task} loss"
+            own = "accuracy drop" if base == "accuracy_drop" and task in (None, "accuracy") else own
+        return str(own or LABELS.get(base) or _plain(base))
+
+    def better(self, key: str) -> str:
+        """`lower` or `higher`; the metric's object may say otherwise than METRICS (a word error rate)."""
+        base = key.partition(".")[0]
+        said = next((r.metric(base).get("better") for r in self.rows if r.metric(base).get("better")), None)
+        return str(said or (METRICS[base].better if base in METRICS else "lower"))
+
+    def text(self, row: Row, key: str) -> str:
+        """`21.3 µs ±0.2`, or the dash where there is no number."""
+        value = row.value(key)
+        if value is None:
+            return units.ABSENT
+        scale = units.scale(self.unit(key), [value], key)
+        ci = row.ci(key)
+        number, half = units.spread(value * scale.factor, ci and (ci[0] * scale.factor, ci[1] * scale.factor))
+        return f"{number}{scale.suffix}{' ' + half if half else ''}"
+
+
+def view(document: Mapping[str, Any]) -> View:
+    """The document's rows, labelled. Front and pick entries that match no result are ignored.
+
+    Picked is what the document's `pick` names; only where it names none, what each device's own pick does."""
+    results = document["results"]
+    measured = [r for r in results if r["device"] is not None] or results
+    shared = {k: measured[0][k] for k in CELL if measured and all(r[k] == measured[0][k] for r in measured)}
+    bare = View(document=document, rows=tuple(_rows(results, shared)), shared=shared)
+    fronts = {row.index: entry for entry in document["front"] for row in bare.find(entry)}
+    entries = [document["pick"]] if document["pick"] else bare.picks
+    picks = {row.index: entry for entry in entries for row in bare.find(entry)}
+    rows = (replace(r, front=fronts.get(r.index), pick=picks.get(r.index)) for r in bare.rows)
+    return View(document=document, rows=tuple(rows), shared=shared)
+
+
+def _rows(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Iterator[Row]:
+    pairs = {(r["exporter"], r["backend"]) for r in results}
+    usual = {e for e, _ in pairs if sum(e == other for other, _ in pairs) == 1}  # its backend goes without saying
+    for index, result in enumerate(results):
+        first = f"{result['variant']} {FORMATS.get(result['exporter'], result['exporter'])}"
+        hidden = {"exporter", *shared} | ({"backend"} if result["exporter"] in usual else set())
+        hidden |= {"device_id"} if "device" not in shared else set()
+        rest = {k: _short(k, result[k]) for k in CELL[1:] if k not in hidden and result.get(k) is not None}
+        file = [text for key, text in rest.items() if key in _OF_FILE]
+        yield Row(
+            index=index, result=result, label=" ".join([first, *rest.values()]), file_label=" ".join([first, *file])
+        )
+
+
+def _short(key: str, value: Any) -> str:
+    return {"seed": f"seed {value}", "threads": f"{value}T", "device": f"@{value}"}.get(key, str(value))
+
+
+def _with_stats(name: str, stats: bool) -> list[str]:
+    known = METRICS[name].stats if name in METRICS else ()
+    return [name, *(f"{name}.{s}" for s in known if s != "p50")] if stats else [name]
+
+
+def _plain(name: str) -> str:
+    suffix = next((s for s in _SUFFIXES if name.endswith(s)), "")
+    return name.removesuffix(suffix).replace("_", " ")
+
+
+def number(value: Any) -> float | None:
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if real else None

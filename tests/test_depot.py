@@ -1,0 +1,186 @@
+"""Our folder on a device, through the real local transport: nothing half-way, nothing outside, no runner left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.devices.depot import Depot
+from harness.devices.facts import cpu_mask, device_id, parse_facts, read_facts
+from harness.devices.local import Local
+from harness.devices.spec import resolve
+from harness.errors import DeviceError, TransportError, UsageError
+from harness.paths import device_scripts_dir
+from harness.types import DeviceFacts, DeviceSpec
+
+SPEC = DeviceSpec(name="local", uri="local")
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Depot:
+    return Depot(Local(SPEC), str(tmp_path / "work dir"), "local")  # a space: every word must stay one word
+
+
+def content(tmp_path: Path, data: bytes) -> tuple[Path, str]:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    return path, hashlib.sha256(data).hexdigest()
+
+
+def wait_for(depot: Depot, run: str) -> str:
+    for _ in range(500):
+        if (state := depot.poll(run)) not in ("waiting", "running"):
+            return state
+        time.sleep(0.02)
+    raise AssertionError("the process did not end")
+
+
+def alive(marker: str) -> bool:
+    return subprocess.run(["pgrep", "-f", marker], capture_output=True).returncode == 0
+
+
+def test_a_file_is_pushed_once(depot: Depot, tmp_path: Path) -> None:
+    path, digest = content(tmp_path, b"x" * 1000)
+    remote = depot.put(path, digest, ".pte")
+    assert Path(remote).read_bytes() == b"x" * 1000
+    assert depot.pushed_bytes == 1000
+    depot.put(path, digest, ".pte")
+    assert depot.pushed_bytes == 1000
+
+
+def test_a_file_that_went_bad_on_the_device_is_replaced(depot: Depot, tmp_path: Path) -> None:
+    path, digest = content(tmp_path, b"right")
+    remote = Path(depot.put(path, digest))
+    remote.write_bytes(b"wrong")
+    depot.put(path, digest)
+    assert remote.read_bytes() == b"right"
+
+
+def test_a_push_that_arrives_damaged_leaves_nothing_behind(depot: Depot, tmp_path: Path) -> None:
+    path, _ = content(tmp_path, b"data")
+    with pytest.raises(TransportError, match="damaged"):
+        depot.put(path, "0" * 64)
+    assert [p.name for p in (tmp_path / "work dir" / "store").iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["../x", "-rf", "$(reboot)", "a b", "", "x/../../y"])
+def test_a_name_that_is_not_an_id_never_reaches_the_device(depot: Depot, tmp_path: Path, name: str) -> None:
+    path, _ = content(tmp_path, b"data")
+    with pytest.raises(DeviceError):
+        depot.put(path, name)
+    with pytest.raises(DeviceError):
+        depot.run_dir(name)
+
+
+def test_nothing_outside_our_folder_is_removed(depot: Depot, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("keep")
+    for path in (str(tmp_path / "theirs"), f"{depot.workdir}/../theirs", depot.workdir):
+        with pytest.raises(DeviceError, match="not in our folder"):
+            depot.remove(path)
+    assert (tmp_path / "theirs").exists()
+
+
+def test_a_detached_process_leaves_its_output_and_exit_code(depot: Depot) -> None:
+    folder = depot.start("r1", ["sh", "-c", "echo out; echo err >&2; exit 7"], b"{}")
+    assert wait_for(depot, "r1") == "exit 7"
+    assert Path(folder, "result.jsonl").read_text() == "out\n"
+    assert Path(folder, "stderr").read_text() == "err\n"
+
+
+def test_a_process_that_dies_by_a_signal_says_which(depot: Depot) -> None:
+    depot.start("r1", ["sh", "-c", "kill -SEGV $$"], b"{}")
+    assert wait_for(depot, "r1") == "exit 139"
+
+
+def test_words_with_spaces_and_quotes_arrive_as_they_are(depot: Depot) -> None:
+    words = ["a b", "$(touch pwned)", "'", '"', "*", "-n", "", "é\n"]
+    folder = depot.start("r1", ["python3", "-c", "import sys; print(sys.argv[1:])", *words], b"{}")
+    assert wait_for(depot, "r1") == "exit 0"
+    assert Path(folder, "result.jsonl").read_text() == f"{words}\n"
+
+
+def test_end_kills_the_whole_group(depot: Depot) -> None:
+    depot.start("r1", ["sh", "-c", "sleep 4711 & sleep 4711; true"], b"{}")
+    for _ in range(100):
+        if depot.poll("r1") == "running":
+            break
+        time.sleep(0.02)
+    assert alive("sleep 4711")
+    assert depot.end("r1") == "lost"
+    assert not alive("sleep 4711")
+
+
+def test_a_start_that_comes_after_the_end_starts_nothing(depot: Depot) -> None:
+    """A host dies between asking for a start and its happening; another host cleans up; then it would happen."""
+    folder = depot.run_dir("r1")
+    os.makedirs(folder)
+    assert depot.end("r1") == "waiting"  # it had not begun, and now never will
+    script = str(device_scripts_dir() / "runs.sh")
+    subprocess.run(["sh", script, "start", folder, "touch", f"{folder}/started"], check=True)
+    time.sleep(0.3)
+    assert not Path(folder, "started").exists()
+
+
+def test_a_pid_that_now_belongs_to_another_process_is_never_killed(depot: Depot) -> None:
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        folder = Path(depot.run_dir("r1"))
+        (folder / "claim").mkdir(parents=True)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        (folder / "pid").write_text(f"{bystander.pid} 1 {boot}\n")  # the right pid, another start time
+        assert depot.end("r1") == "lost"
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_command_that_does_not_end_is_ended_and_named() -> None:
+    with pytest.raises(TransportError, match="did not end within"):
+        Local(SPEC).run(["sleep", "60"], timeout_s=0.2)
+
+
+def test_a_command_reports_its_exit_code_and_both_streams() -> None:
+    done = Local(SPEC).run(["sh", "-c", "echo out; echo err >&2; exit 7"])
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_this_computer_says_what_it_is() -> None:
+    facts = read_facts(Local(SPEC), SPEC)
+    assert facts.cores == os.cpu_count()
+    assert facts.page_size == os.sysconf("SC_PAGE_SIZE")
+    assert len(facts.device_id) == 8
+
+
+def test_a_devices_answers_are_data_and_not_trusted() -> None:
+    text = "abi=aarch64\nserial=secret-1\nmodel=a\x1b[31m\x00b\ncores=lots\nmemory_kib=99999999999999999999\nnonsense\n=\n"
+    facts = parse_facts(text + "cluster=0 1 x max_khz 100\n" + "x=y\n" * 5000, "d")
+    assert facts.model == "a[31mb"
+    assert facts.cores == 1
+    assert facts.memory_bytes is None
+    assert facts.clusters == ({"cpus": [0, 1], "max_khz": 100},)
+    assert "secret" not in facts.device_id
+    assert facts.device_id == device_id("secret-1")
+
+
+def test_a_device_that_says_nothing_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="what it is"):
+        parse_facts("", "d")
+
+
+def test_big_is_the_fastest_cluster_and_unknown_without_clusters() -> None:
+    clusters = ({"cpus": [0, 1], "max_khz": 1000}, {"cpus": [2, 3], "max_khz": 2000})
+    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4, clusters=clusters), "big") == "0xc"
+    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4), "big") is None
+    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4), "any") == "any"
+
+
+@pytest.mark.parametrize("name", ["", "-rf", "$(reboot)", "nope", "ssh", "local://x", "a b"])
+def test_what_is_not_a_device_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        resolve(name)

@@ -1,0 +1,332 @@
+"""The real page in a real browser: charts, table, hostile texts; and what can be seen without one.
+
+The document is `data/page_document.json`: made-up numbers in the shape of `harness report --json`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import registry
+from harness.errors import HarnessError
+from harness.interfaces import PageData
+from harness.report.page import render
+
+EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u202e<b>bold</b>"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+def fixture(**changes: Any) -> PageData:
+    stored = json.loads((Path(__file__).parent / "data" / "page_document.json").read_text("utf-8"))
+    quantiles = {int(index): values for index, values in stored["quantiles_ms"].items()}
+    return PageData(
+        document=stored["document"] | changes, quantiles_ms=quantiles, provenance=copy.deepcopy(stored["provenance"])
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here; apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+class Tab:
+    """One page opened from disk, with everything it complained of or asked the network for."""
+
+    def __init__(self, browser: Any, html: str, folder: Path, width: int) -> None:
+        file = folder / "page.html"
+        file.write_text(html, encoding="utf-8")
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", self._dialog)
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+        self.page.wait_for_function("document.getElementById('pareto-chart')?.data?.length > 0")
+        self.file = file.as_uri()
+
+    def _dialog(self, dialog: Any) -> None:
+        self.complaints.append(dialog.message)
+        dialog.dismiss()
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def points(self) -> list[tuple[float, float]]:
+        found = self.run(
+            "() => document.getElementById('pareto-chart').data.filter(t => t.customdata)"
+            ".flatMap(t => t.x.map((x, i) => [x, t.y[i]]))"
+        )
+        return [tuple(point) for point in found]
+
+    def front(self) -> set[tuple[float, float]]:
+        """The drawn front's corners without its ends, which run to the plot's edge."""
+        lines = self.run(
+            "() => document.getElementById('pareto-chart').data.filter(t => t.name === 'front')"
+            ".map(t => t.x.map((x, i) => [x, t.y[i]]).slice(1, -1))"
+        )
+        return {tuple(point) for line in lines for point in line}
+
+    def column(self, name: str) -> list[str]:
+        """The sort keys of a column of the big table, top to bottom."""
+        keys: list[str] = self.run(
+            "name => { const t = document.getElementById('results-table');"
+            "const i = [...t.tHead.rows[0].cells].findIndex(c => c.textContent.startsWith(name));"
+            "return [...t.tBodies[0].rows].map(r => r.cells[i].dataset.sort); }",
+            name,
+        )
+        return keys
+
+    def head(self, name: str) -> Any:
+        return self.page.locator("#results-table thead th", has_text=name).first
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    tabs: list[Tab] = []
+
+    def opened(data: PageData | None = None, width: int = 1280) -> Tab:
+        tabs.append(Tab(browser, render(data or fixture()), tmp_path, width))
+        return tabs[-1]
+
+    yield opened
+    for tab in tabs:
+        tab.page.close()
+        assert tab.complaints == []
+        assert [url for url in tab.requests if url != tab.file] == [], "the page asked for something"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_opens_from_disk_without_complaint_request_or_sideways_scroll(open_page: Any, width: int) -> None:
+    tab = open_page(width=width)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.page.locator("h1").inner_text().startswith("Ship slim50-int8 as .pte on every device; sure: 93 %")
+    for chart in ("pareto-chart", "latency-chart"):
+        box = tab.page.locator(f"#{chart}")
+        assert box.get_attribute("role") == "img"
+        assert "student-int8" in (box.get_attribute("aria-label") or "")
+        assert (box.locator("svg.main-svg").first.bounding_box() or {})["width"] <= width
+
+
+def test_changing_either_axis_changes_the_points_and_the_words(open_page: Any) -> None:
+    tab = open_page()
+    before, words = tab.points(), tab.page.locator("#pareto-chart").get_attribute("aria-label")
+    tab.page.select_option("#pareto-x", "size_bytes")
+    after_x = tab.points()
+    tab.page.select_option("#pareto-y", "peak_memory_bytes")
+    after_y = tab.points()
+    assert [p[0] for p in before] != [p[0] for p in after_x]
+    assert [p[1] for p in before] == [p[1] for p in after_x]
+    assert [p[1] for p in after_x] != [p[1] for p in after_y]
+    now = tab.page.locator("#pareto-chart").get_attribute("aria-label")
+    assert "file size across, peak memory up" in now
+    assert now != words
+
+
+def test_the_drawn_front_is_what_nothing_beats_in_any_direction(open_page: Any) -> None:
+    tab = open_page()
+    tab.page.select_option("#pareto-device", "local")
+    sign = {"latency_ms": 1, "throughput_ips": -1, "accuracy_drop": 1, "accuracy": -1}
+    for x, y in (("latency_ms", "accuracy_drop"), ("latency_ms", "accuracy"), ("throughput_ips", "accuracy_drop")):
+        tab.page.select_option("#pareto-x", x)
+        tab.page.select_option("#pareto-y", y)
+        points = tab.points()
+        good = {point: (sign[x] * point[0], sign[y] * point[1]) for point in points}
+        expected = {p for p in points if not any(_beats(good[other], good[p]) for other in points)}
+        assert tab.front() == expected, (x, y)
+        assert 1 < len(expected) < len(points)
+
+
+def _beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return a != b and all(left <= right for left, right in zip(a, b, strict=True))
+
+
+def test_device_filter_and_log_switch_redraw_the_chart(open_page: Any) -> None:
+    tab = open_page()
+    both = len(tab.points())
+    tab.page.select_option("#pareto-device", "pi5")
+    assert 0 < len(tab.points()) < both
+    assert tab.run("document.getElementById('pareto-chart').layout.xaxis.type") == "log"
+    tab.page.uncheck("#pareto-log-x")
+    assert tab.run("document.getElementById('pareto-chart').layout.xaxis.type") == "linear"
+    assert tab.page.locator("#pareto-log-y").is_disabled(), "a drop of 0 or less has no logarithm"
+
+
+def test_latency_can_be_seen_as_ranges_and_as_curves(open_page: Any) -> None:
+    tab = open_page()
+    traces = "document.getElementById('latency-chart').data.filter(t => t.x.length === 101).length"
+    assert tab.run(traces) == 0
+    tab.page.select_option("#latency-view", "ecdf")
+    assert tab.run(traces) == len(fixture().quantiles_ms)
+
+
+def test_table_sorts_by_click_and_key_and_keeps_the_unmeasured_last(open_page: Any) -> None:
+    tab = open_page()
+    original = tab.column("latency p50")
+    tab.head("latency p50").locator("button").click()
+    rising = tab.column("latency p50")
+    numbers = [float(v) for v in rising if v]
+    assert rising != original
+    assert numbers == sorted(numbers)
+    assert rising[len(numbers) :] == [""] * (len(rising) - len(numbers))
+    assert "" in rising
+    assert tab.head("latency p50").get_attribute("aria-sort") == "ascending"
+    tab.page.keyboard.press("Enter")  # the heading is a button and has the focus
+    falling = tab.column("latency p50")
+    assert [float(v) for v in falling if v] == numbers[::-1]
+    assert falling[-1] == ""
+    assert tab.head("latency p50").get_attribute("aria-sort") == "descending"
+    tab.head("variant").locator("button").click()
+    assert tab.column("variant") == sorted(tab.column("variant"))
+    assert tab.head("latency p50").get_attribute("aria-sort") == "none"
+
+
+def test_table_filters_rows_and_chooses_columns(open_page: Any) -> None:
+    tab = open_page()
+    tab.page.fill("#table-filter", "slim50-int8 PI5")
+    assert tab.page.locator("#results-table tbody tr:visible").count() == 1
+    assert tab.page.locator("#table-count").inner_text() == "1 of 31 results"
+    assert not tab.head("MACs").is_visible()
+    tab.page.locator(".columns summary").click()
+    tab.page.locator("#table-columns label", has_text="MACs").locator("input").check()
+    assert tab.head("MACs").is_visible()
+
+
+def hostile() -> PageData:
+    data = fixture(experiment=EVIL, label=EVIL)
+    document = copy.deepcopy(dict(data.document))
+    for result in document["results"]:
+        for key in ("device", "runtime", "exporter"):
+            result[key] = result[key] and EVIL + result[key]
+        result["variant"] = f"<a href='javascript:window.pwned=3'>{result['variant']}</a>%{{x}}"
+        result["reason"] = result["reason"] and EVIL
+        result["caveats"] = [EVIL]
+        for metric in result["metrics"].values():
+            metric.update({"absent": EVIL} if "absent" in metric else {})
+            if "name" in metric:
+                metric["name"] = EVIL
+    entry = {k: document["results"][3][k] for k in document["front"][0] if k != "probability"} | {"probability": 0.5}
+    pick = entry | {"runner_up": dict(entry), "binding": EVIL}
+    document |= {"front": [entry], "picks": [pick], "pick": pick, "objectives_dropped": {EVIL: {EVIL: EVIL}}}
+    return PageData(
+        document=document, quantiles_ms=data.quantiles_ms, provenance={EVIL: {EVIL: [EVIL]}, "Notice": EVIL}
+    )
+
+
+def test_hostile_texts_are_shown_and_never_run(open_page: Any) -> None:
+    tab = open_page(hostile())
+    assert "<script>window.pwned=1</script>" in tab.page.locator(".where").inner_text()
+    assert "\\u202e" in tab.page.locator(".where").inner_text(), "an override that reorders text must be visible"
+    shown = tab.run(
+        "() => { const box = document.getElementById('pareto-chart');"
+        "Plotly.Fx.hover(box, [{curveNumber: box.data.findIndex(t => t.customdata), pointNumber: 0}]);"
+        "return box.querySelector('.hoverlayer').textContent; }"
+    )
+    assert "<a href='javascript:window.pwned=3'>fp32</a>%{x}" in shown
+    assert "<b>bold</b>" in shown
+    texts = tab.run("document.getElementById('pareto-chart').data.flatMap(t => t.customdata || [])")
+    assert [text for text in texts if "on the front  <b>50 %</b>" in text], "the probability is in the hover text"
+    tab.page.select_option("#latency-view", "ecdf")
+    for chart in ("pareto-chart", "latency-chart"):
+        assert tab.run("id => document.getElementById(id).querySelectorAll('svg a').length", chart) == 0
+    assert tab.run("document.querySelectorAll('img, iframe, a[href^=javascript]').length") == 0
+    assert tab.run("document.querySelectorAll('script:not([type])').length") == 2, "plotly's and ours"
+    assert tab.run("window.pwned") is None
+
+
+def test_page_stays_within_its_width_with_long_names_on_a_phone(open_page: Any) -> None:
+    data = fixture(label="L" * 300)
+    document = copy.deepcopy(dict(data.document))
+    for result in document["results"]:
+        result["variant"] = result["variant"] + "x" * 120
+        result["reason"] = result["reason"] and "r" * 5000
+    document |= {"front": [], "picks": [], "pick": None}
+    tab = open_page(PageData(document=document, quantiles_ms=data.quantiles_ms, provenance=data.provenance), width=360)
+    assert tab.run("document.documentElement.scrollWidth") <= 360
+
+
+def test_page_is_one_small_file_that_is_the_same_each_time() -> None:
+    first = render(fixture())
+    assert first == render(fixture())
+    assert len(first.encode()) < 6_000_000
+    assert first.count("plotly.js v") == 1
+    assert "default-src 'none'" in first
+    assert "<link" not in first
+
+
+def test_page_does_not_grow_with_the_number_of_runs() -> None:
+    document = copy.deepcopy(dict(fixture().document))
+    for result in document["results"]:
+        result["runs"] = ["0123456789abcdef"] * 10_000
+    data = fixture()
+    many = PageData(document=document, quantiles_ms=data.quantiles_ms, provenance=data.provenance)
+    assert len(render(many)) == len(render(data))
+
+
+def test_sections_with_nothing_to_say_are_named_and_not_shown() -> None:
+    data = fixture()
+    document = copy.deepcopy(dict(data.document))
+    for result in document["results"]:
+        result["metrics"] = {k: v for k, v in result["metrics"].items() if not k.endswith("_bytes")}
+    page = render(PageData(document=document, quantiles_ms={}, provenance={}))
+    assert "Left out, with nothing to say: Latency, Memory and size." in page
+    assert 'id="latency"' not in page
+
+
+@pytest.mark.parametrize("results", ["none", "all failed"])
+def test_page_of_a_session_in_which_nothing_worked_says_so(results: str) -> None:
+    document = copy.deepcopy(dict(fixture().document)) | {"front": [], "picks": [], "pick": None}
+    for result in document["results"]:
+        result |= {"status": "failed", "reason": "no space left on the device", "metrics": {}}
+    if results == "none":
+        document["results"] = []
+    page = render(PageData(document=document, quantiles_ms={}, provenance={}))
+    said = {"none": "Nothing was planned", "all failed": "Commonest reason (31 of 31): no space left on the device"}
+    assert said[results] in page
+    assert 'id="pareto"' not in page
+
+
+def test_an_unmeasured_number_is_a_dash_with_its_reason() -> None:
+    page = render(fixture())
+    assert 'title="output check failed"><bdi>–</bdi>' in page
+    assert "energy: off" in page
+
+
+def test_why_there_is_no_pick_comes_from_the_caller_when_known() -> None:
+    data = fixture(pick=None, picks=[])
+    page = render(
+        PageData(document=data.document, quantiles_ms={}, provenance={"No pick": "accuracy_drop fails at 0.03"})
+    )
+    assert "<h1>accuracy_drop fails at 0.03</h1>" in page
+
+
+def test_a_section_that_breaks_is_one_message_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.SECTIONS, "broken", "test_page:Broken")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(HarnessError, match="section 'broken' cannot be made"):
+        render(fixture())
+
+
+class Broken:
+    title = "Broken"
+
+    def render(self, data: PageData) -> str | None:
+        raise KeyError("anything")
