@@ -273,6 +273,8 @@ def runners_list(json_out: JsonOption = False, debug: DebugOption = False) -> No
     raise typer.Exit(work(json_out))
 
 
+INTERRUPTED = 130
+GO_ON = "harness: interrupted; what was measured is stored, run again to go on"
 #: what typer raises for wrong arguments; its click may be its own copy, so the class is found by name
 _BadArguments: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -292,6 +294,8 @@ def _guarded(arguments: list[str]) -> int:
     try:
         return int(app(arguments, prog_name="harness", standalone_mode=False) or 0)
     except typer.Exit as error:
+        if error.exit_code == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+            print(GO_ON, file=sys.stderr)
         return error.exit_code
     except _BadArguments as error:
         error.show()
@@ -304,8 +308,8 @@ def _guarded(arguments: list[str]) -> int:
         explain(error)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("harness: interrupted; what was measured is stored, run again to go on", file=sys.stderr)
-        return 130
+        print(GO_ON, file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away; nothing more can be said
         return 0

@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 
 from harness import registry
 from harness.errors import ConfigError, HarnessError, UsageError
+from harness.metrics import constraint
 from harness.metrics import metric as known_metric
-from harness.types import DTYPES, Constraint, Step, Variant
+from harness.types import INPUT_DTYPES, Constraint, Step, Variant
 from harness.yaml_reader import Document, read_yaml
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -46,8 +47,8 @@ class Inputs(Strict):
         if len(given) != 1:
             raise ValueError("give exactly one of shape, shapes, factory")
         dtypes = self.dtypes
-        if unknown := [d for d in dtypes if d not in DTYPES]:
-            raise ValueError(f"unknown dtype {unknown[0]!r}; one of: {', '.join(DTYPES)}")
+        if unknown := [d for d in dtypes if d not in INPUT_DTYPES]:
+            raise ValueError(f"unknown dtype {unknown[0]!r}; one of: {', '.join(INPUT_DTYPES)}")
         if self.factory is None and len(dtypes) not in (0, 1, len(self.all_shapes)):
             raise ValueError(f"{len(dtypes)} dtypes for {len(self.all_shapes)} shapes")
         if self.factory is not None and self.dtype is not None:
@@ -170,11 +171,6 @@ class Check(Strict):
     min_sqnr_db: float | None = None
 
 
-_CONSTRAINT = re.compile(
-    r"^\s*([a-z_0-9]+(?:\.[a-z0-9_]+)?)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*$"
-)
-
-
 def _checked(text: str, check: Callable[[str], object]) -> str:
     """`text`, when `check` takes it; a UsageError becomes pydantic's kind, which knows the path to the key."""
     try:
@@ -186,16 +182,6 @@ def _checked(text: str, check: Callable[[str], object]) -> str:
 
 MetricName = Annotated[str, AfterValidator(lambda text: _checked(text, known_metric))]
 ConstraintText = Annotated[str, AfterValidator(lambda text: _checked(text, constraint))]
-
-
-def constraint(text: str) -> Constraint:
-    """`METRIC[.STAT] OP NUMBER`. Raises UsageError for anything else."""
-    match = _CONSTRAINT.match(text)
-    if not match:
-        raise UsageError(f"constraint {text!r} is not METRIC[.STAT] OP NUMBER", 'for example "accuracy_drop <= 0.01"')
-    known_metric(match[1])
-    op: Any = match[2]
-    return Constraint(metric=match[1], op=op, bound=float(match[3]))
 
 
 class Pick(Strict):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness.errors import UsageError
+from harness.types import Constraint
 
 Better = Literal["lower", "higher"]
 
@@ -68,3 +70,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(names)}"
+
+
+_CONSTRAINT = re.compile(
+    r"^\s*([a-z_0-9]+(?:\.[a-z0-9_]+)?)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*$"
+)
+
+
+def constraint(text: str) -> Constraint:
+    """`METRIC[.STAT] OP NUMBER`. Raises UsageError for anything else."""
+    match = _CONSTRAINT.match(text)
+    if not match:
+        raise UsageError(f"constraint {text!r} is not METRIC[.STAT] OP NUMBER", 'for example "accuracy_drop <= 0.01"')
+    metric(match[1])
+    op: Any = match[2]
+    return Constraint(metric=match[1], op=op, bound=float(match[3]))

@@ -89,3 +89,19 @@ def read(folder: Path) -> tuple[Package, Files]:
                     f"{folder}: the file {sha256[:12]}…{suffix} is damaged", "copy or build the package again"
                 )
     return package, files
+
+
+def keep(package: Package, files: Files, folder: Path) -> Files:
+    """The package's files among the host's own, so that `pick -o` finds them when the package is gone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for sha256, suffix in sorted(set(named(package))):
+            target = folder / f"{sha256}{suffix}"
+            if not target.exists():
+                partial = target.with_name(f".{target.name}.{os.getpid()}")
+                shutil.copyfile(files(sha256, suffix), partial)
+                partial.replace(target)
+    except OSError as error:
+        hint = "name a writable place with HARNESS_ARTIFACTS"
+        raise PackageError(f"{folder}: {error.strerror or error}", hint) from error
+    return Files(folder)

@@ -344,9 +344,18 @@ def _store_refusals(store: Store, identity: str, refused: Sequence[schedule.Refu
         )
 
 
-def conclude(session: Session, runs: Sequence[Run], report: str | None, identify: bool) -> dict[str, Any]:
-    """The document of `run --json`: every planned cell, the fronts, the picks. Recomputed from raw runs."""
-    return results.document(session, runs, report, lambda spec, facts: device_label(spec, facts, identify))
+def conclude(session: Session, runs: Sequence[Run], files: Path, report: str | None, identify: bool) -> dict[str, Any]:
+    """The document of `run --json`: every planned cell, the fronts, the picks. Recomputed from raw runs.
+
+    An artifact's path is relative to the working folder; where its folder lies elsewhere, the bare file name."""
+    document = results.document(session, runs, report, lambda spec, facts: device_label(spec, facts, identify))
+    here = Path.cwd()
+    for result in document["results"]:
+        if "path" in result["artifact"]:
+            path = files / Path(result["artifact"]["path"]).name
+            inside = path.relative_to(here) if path.is_relative_to(here) else None
+            result["artifact"]["path"] = str(path if identify else inside or path.name)
+    return document
 
 
 def scored_runs(store: Store, session: Session) -> list[Run]:

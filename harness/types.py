@@ -24,7 +24,12 @@ DTYPES: dict[str, str] = {
     "int32": "<i4",
     "uint8": "u1",
     "bool": "?",
+    # of outputs only: no runner takes these as inputs
+    "float64": "<f8",
+    "int16": "<i2",
+    "int8": "i1",
 }
+INPUT_DTYPES = ("float32", "float16", "int64", "int32", "uint8", "bool")
 
 
 @dataclass(frozen=True, kw_only=True)

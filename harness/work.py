@@ -14,15 +14,16 @@ import numpy as np
 from harness import __version__
 from harness.analyze import stats
 from harness.analyze.check import output_check
+from harness.config import Experiment
 from harness.devices.bench import Bench, opened
 from harness.devices.depot import Depot
-from harness.errors import HarnessError, TransportError
+from harness.errors import HarnessError, TransportError, UserCodeError
 from harness.measure import session as measuring
 from harness.package import Files
-from harness.scoring import Score, accuracy, custom, flat_calls
 from harness.store import Store
 from harness.store.store import cell_key
-from harness.types import Build, DeviceSpec, Measurement, Package, PlannedRun, Run
+from harness.task_metric import TaskMetric, task_metric
+from harness.types import Build, CheckSet, DeviceSpec, Measurement, Package, PlannedRun, Run
 
 ATTEMPTS = 3  # of a run that the link or a disturbance spoiled; what fails by itself is never tried again
 
@@ -109,22 +110,18 @@ def _checked(run: Run, attempt: measuring.Attempt, package: Package, files: Path
     if len(attempt.outputs) != len(build.expected):
         reason = f"wrong output: {len(attempt.outputs)} outputs, expected {len(build.expected)}"
         return dataclasses.replace(run, status="failed", counts=False, reason=reason)
-    samples = check.inputs[0].samples
     expected = [
         measuring.read_tensors(files / f"{file.sha256}.bin", file.spec.dtype, list(file.spec.shape))
         for file in build.expected
     ]
-    experiment = package.experiment
-    data = experiment.get("data")
-    built_in = data is not None and data["metric"]["name"] == "accuracy" and check.targets is not None
-    got, want = flat_calls(attempt.outputs, samples), flat_calls(expected, samples)
+    metric = _metric(package, folder) if check.targets is not None else None
     verdict = output_check(
-        want,
-        got,
+        [_rows(leaf) for leaf in expected],
+        [_rows(leaf) for leaf in attempt.outputs],
         precision=build.precision,
         has_data=check.has_data and build.calibrated,
-        min_sqnr_db=experiment.get("check", {}).get("min_sqnr_db"),
-        top1=built_in,
+        min_sqnr_db=package.experiment.get("check", {}).get("min_sqnr_db"),
+        top1=isinstance(metric, TaskMetric) and metric.whole is None,
     )
     found = list(run.measurements)
     for name, value in (("output_sqnr_db", verdict.sqnr_db), ("output_max_abs", verdict.max_abs)):
@@ -133,20 +130,37 @@ def _checked(run: Run, attempt: measuring.Attempt, package: Package, files: Path
     run = dataclasses.replace(run, measurements=tuple(found), caveats=(*run.caveats, *verdict.caveats))
     if not verdict.ok:
         return dataclasses.replace(run, status="failed", counts=False, reason=f"wrong output: {verdict.reason}")
-    return _scored(run, got, check.structure, check.targets, data, files, folder, built_in)
+    return run if metric is None else _scored(run, metric, attempt.outputs, check, files)
 
 
-def _scored(
-    run: Run, got: list[Any], structure: Any, targets: Any, data: Any, files: Path, folder: Path, built_in: bool
-) -> Run:
-    if targets is None or data is None:
-        return run
-    goal = np.fromfile(files / f"{targets.sha256}.bin", targets.spec.numpy).reshape(-1, *targets.spec.shape)
-    score: Score = accuracy(got, goal) if built_in else custom(got, goal, structure, data, folder)
-    if score.value is None:
-        return dataclasses.replace(run, conditions=dict(run.conditions) | {"accuracy_absent": score.absent})
+def _rows(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(calls, batch, …) -> (rows, …); rows beyond the targets are the last call's padding."""
+    return leaf.reshape(-1, *leaf.shape[2:]) if leaf.ndim > 1 else leaf
+
+
+def _metric(package: Package, folder: Path) -> TaskMetric | str | None:
+    """The task metric, or why it cannot be had on this host (the user's code did not travel)."""
+    if package.experiment.get("data") is None:
+        return None
+    experiment = Experiment.model_validate_json(json.dumps(package.experiment))
+    try:
+        return task_metric(experiment.model_copy(update={"folder": str(folder)}))
+    except HarnessError as error:
+        return error.what
+
+
+def _scored(run: Run, metric: TaskMetric | str, outputs: Any, check: CheckSet, files: Path) -> Run:
+    assert check.targets is not None
+    spec = check.targets.spec
+    targets = np.fromfile(files / f"{check.targets.sha256}.bin", spec.numpy).reshape(-1, *spec.shape[1:])
+    try:
+        if isinstance(metric, str):
+            raise UserCodeError(metric)
+        score = metric.score([_rows(leaf) for leaf in outputs], check.structure, targets)
+    except UserCodeError as error:
+        return dataclasses.replace(run, conditions=dict(run.conditions) | {"accuracy_absent": error.what})
     measured = Measurement(metric="accuracy", values=(score.value,), phase="accuracy", source="device")
-    arrays = dict(run.arrays) | ({} if score.per_sample is None else {"score": score.per_sample})
+    arrays = dict(run.arrays) | ({} if score.per_sample is None else {"score": score.per_sample.astype("<f8")})
     return dataclasses.replace(run, measurements=(*run.measurements, measured), arrays=arrays)
 
 

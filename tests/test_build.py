@@ -162,7 +162,8 @@ def test_a_seed_or_an_export_label_that_changes_nothing_builds_nothing(tmp_path:
 
 
 def test_variants_that_share_steps_train_once_even_in_two_processes(tmp_path: Path, cache: Path) -> None:
-    of = experiment(tmp_path, f"{{name: slim, steps: [{SLIM}]}}, {{name: thin, steps: [{SLIM}, {{low_rank: {{rank: 1}}}}]}}")
+    thin = f"{{name: thin, steps: [{SLIM}, {{low_rank: {{rank: 1}}}}]}}"
+    of = experiment(tmp_path, f"{{name: slim, steps: [{SLIM}]}}, {thin}")
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         tasks = [BuildTask(experiment=of, variant=v, folder=tmp_path / "a") for v in of.planned_variants]
         rows = [row for done in pool.map(build_variant, tasks) for row in done]

@@ -150,11 +150,17 @@ def accuracy(model: Any) -> float:
 
 
 def test_finetune_learns_and_is_the_same_on_any_number_of_threads_around_it() -> None:
-    threads = torch.get_num_threads()
+    threads, seen = torch.get_num_threads(), set()
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return nn.functional.cross_entropy(output, target)
+
     first = apply("finetune", epochs=6, lr=0.01)
     torch.set_num_threads(2)
     try:
-        second = apply("finetune", epochs=6, lr=0.01)
+        second = apply("finetune", bench(loss=loss), epochs=6, lr=0.01)
+        assert seen == {1}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

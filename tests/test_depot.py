@@ -158,7 +158,8 @@ def test_this_computer_says_what_it_is() -> None:
 
 
 def test_a_devices_answers_are_data_and_not_trusted() -> None:
-    text = "abi=aarch64\nserial=secret-1\nmodel=a\x1b[31m\x00b\ncores=lots\nmemory_kib=99999999999999999999\nnonsense\n=\n"
+    text = "abi=aarch64\nserial=secret-1\nmodel=a\x1b[31m\x00b\ncores=lots\n"
+    text += "memory_kib=99999999999999999999\nnonsense\n=\n"
     facts = parse_facts(text + "cluster=0 1 x max_khz 100\n" + "x=y\n" * 5000, "d")
     assert facts.model == "a[31mb"
     assert facts.cores == 1

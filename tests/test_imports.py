@@ -14,10 +14,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "harness"
 STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "report"}
 ALSO = {"report": {"analyze"}}  # a stage that may use another
-ABOVE = {"cli", "commands", "pipeline", "build", "work", "schedule", "scoring", "executors", "screen", "package"}
-TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "build", "fingerprint", "task_metric"}
+ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
+TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
+TORCH |= {"build"}
 HEAVY = {
-    "torch": TORCH | {"interfaces", "scoring"},  # interfaces: for types only; scoring: a user's metric takes tensors
+    "torch": TORCH | {"interfaces"},  # for types only
     "torchao": {"compress", "quiet"},
     "executorch": {"compress", "export", "quiet"},
     "plotly": {"report"},

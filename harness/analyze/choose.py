@@ -9,6 +9,7 @@ from harness.analyze.draws import Raw
 from harness.analyze.objectives import Ranking, ranking
 from harness.analyze.pareto import front, membership
 from harness.analyze.pick import cell, decide
+from harness.metrics import constraint
 from harness.types import Constraint, Session
 
 NO_PROBABILITY = "an objective has no interval"
@@ -71,8 +72,4 @@ def _distinct(values: Any) -> list[str]:
 
 
 def _constraint(text: str | Constraint) -> Constraint:
-    if isinstance(text, Constraint):
-        return text
-    from harness.config import constraint  # reads text as the experiment file's reader does
-
-    return constraint(text)
+    return text if isinstance(text, Constraint) else constraint(text)

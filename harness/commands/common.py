@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import pipeline
 from harness.errors import HarnessError, StoreError
 from harness.interfaces import PageData
+from harness.metrics import constraint
 from harness.store import Store
 from harness.store.engine import DEFAULT_URL, sqlite_path
-from harness.types import Session
+from harness.types import Constraint, Run, Session
+
+if TYPE_CHECKING:
+    from harness.analyze.pick import Decision
 
 
 def store_url(given: str | None) -> str:
@@ -34,17 +38,18 @@ def emit(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def page(store: Store, session: Session, out: Path, identify: bool) -> dict[str, Any]:
-    """Writes the page of a session and returns its document, whose `report` is relative to the working folder."""
+def page(store: Store, session: Session, files: Path, out: Path, identify: bool) -> tuple[dict[str, Any], str | None]:
+    """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked."""
     from harness.analyze import results
     from harness.report.page import render
 
     runs = pipeline.scored_runs(store, session)
-    document = pipeline.conclude(session, runs, os.path.relpath(out), identify)
+    document = pipeline.conclude(session, runs, files, os.path.relpath(out), identify)
+    why_not = _why_not(session, runs, document)
     data = PageData(
         document=document,
         quantiles_ms=results.quantiles(session, runs),
-        provenance=provenance(session, runs, identify),
+        provenance=provenance(session, runs, identify) | ({"No pick": why_not} if why_not else {}),
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +60,41 @@ def page(store: Store, session: Session, out: Path, identify: bool) -> dict[str,
         raise StoreError(
             f"{out}: cannot write the page: {error.strerror or error}", "name another file with -o"
         ) from error
-    return document
+    return document, why_not
+
+
+def decided(
+    session: Session,
+    runs: Sequence[Run],
+    document: Mapping[str, Any],
+    minimize: str,
+    where: Sequence[Constraint],
+    devices: Sequence[str] = (),
+) -> Decision:
+    """The pick by this rule among the results of these devices (all of them where none is named)."""
+    from harness.analyze import results
+    from harness.analyze.pick import decide
+
+    raw = results.raw_values(session, runs)
+    asked = [i for i, r in enumerate(document["results"]) if not devices or r["device"] in devices]
+    rule = session.package.experiment.get("pick") or {}
+    return decide(
+        [document["results"][i] for i in asked],
+        minimize=minimize,
+        where=where,
+        confidence=rule.get("confidence", 0.9),
+        raw=[raw[i] for i in asked],
+    )
+
+
+def _why_not(session: Session, runs: Sequence[Run], document: Mapping[str, Any]) -> str | None:
+    if document["pick"] is not None:
+        return None
+    if session.quick:
+        return "A quick session decides nothing; run it without --quick."
+    rule = session.package.experiment.get("pick") or {}
+    where = [constraint(text) for text in rule.get("where", [])]
+    return decided(session, runs, document, rule.get("minimize", "latency_ms"), where).reason
 
 
 def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
@@ -77,7 +116,8 @@ def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
     measured: dict[str, Any] = {k: v for k, v in session.plan.items()}
     if overheads:
         measured["loop_overhead_ns (median of runs)"] = overheads[len(overheads) // 2]
-    return {
+    notice = {"Notice": "A quick session: one repeat of everything. It never decides."} if session.quick else {}
+    return notice | {
         "session": {"id": session.id, "begun": session.created_utc, "finished": session.finished_utc or "not finished"},
         "devices": devices,
         "plan": measured,

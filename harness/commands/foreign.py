@@ -19,6 +19,7 @@ from harness.pipeline import Settings
 from harness.screen import Screen
 from harness.types import (
     DTYPES,
+    INPUT_DTYPES,
     Artifact,
     Build,
     Cell,
@@ -116,9 +117,10 @@ def _backend(content: bytes) -> str:
 def _parse(text: str) -> TensorSpec:
     match = re.fullmatch(r"(\d{1,9}(?:[,x]\d{1,9})*)(?::(\w+))?", text)
     dtype = (match and match[2]) or "float32"
-    if match is None or dtype not in DTYPES:
+    if match is None or dtype not in INPUT_DTYPES:
         raise UsageError(
-            f"--input {text!r} is not SHAPE[:DTYPE]", f"for example 1,3,224,224:float32; one of {', '.join(DTYPES)}"
+            f"--input {text!r} is not SHAPE[:DTYPE]",
+            f"for example 1,3,224,224:float32; one of {', '.join(INPUT_DTYPES)}",
         )
     shape = tuple(int(n) for n in re.split("[,x]", match[1]))
     if 0 in shape or TensorSpec(dtype=dtype, shape=shape).call_bytes > 1 << 32:

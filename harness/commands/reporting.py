@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import pipeline
-from harness.commands.common import artifacts_folder, emit, page, store_url
-from harness.config import constraint
+from harness.commands.common import artifacts_folder, decided, emit, page, store_url
 from harness.errors import UsageError
-from harness.metrics import metric
+from harness.metrics import constraint, metric
 from harness.package import Files
 from harness.store import Store
 from harness.types import Session
@@ -31,10 +30,12 @@ def _latest(store: Store, experiment: str | None, label: str | None) -> Session:
 def report(
     experiment: str | None, label: str | None, out: Path | None, store: str | None, identify: bool, json_out: bool
 ) -> int:
-    opened = Store.open(store_url(store))
+    url = store_url(store)
+    opened = Store.open(url)
     try:
         session = _latest(opened, experiment, label)
-        document = page(opened, session, out or Path("reports") / f"{session.experiment}.html", identify)
+        where = out or Path("reports") / f"{session.experiment}.html"
+        document, _ = page(opened, session, artifacts_folder(url), where, identify)
     finally:
         opened.close()
     if json_out:
@@ -55,9 +56,6 @@ def pick(
     identify: bool,
     json_out: bool,
 ) -> int:
-    from harness.analyze import results
-    from harness.analyze.pick import decide
-
     if minimize is not None:
         metric(minimize)
     given = None if where is None else [constraint(text) for text in where]
@@ -70,7 +68,8 @@ def pick(
         opened.close()
     if session.quick:
         raise UsageError("the newest session is a --quick one, which never decides", "harness run without --quick")
-    document = pipeline.conclude(session, runs, None, identify)
+    files = artifacts_folder(url)
+    document = pipeline.conclude(session, runs, files, None, identify)
     rule = session.package.experiment.get("pick") or {}
     wanted = minimize or rule.get("minimize", "latency_ms")
     constraints = [constraint(text) for text in rule.get("where", [])] if given is None else given
@@ -78,17 +77,9 @@ def pick(
     for name in devices:
         if name not in known:
             raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(known))}")
-    raw = results.raw_values(session, runs)
-    asked = [i for i, r in enumerate(document["results"]) if not devices or r["device"] in devices]
-    decision = decide(
-        [document["results"][i] for i in asked],
-        minimize=wanted,
-        where=constraints,
-        confidence=rule.get("confidence", 0.9),
-        raw=[raw[i] for i in asked],
-    )
+    decision = decided(session, runs, document, wanted, constraints, devices)
     if out is not None and decision.pick is not None:
-        ship(decision.pick, document, session, Files(artifacts_folder(url)), out)
+        ship(decision.pick, document, session, Files(files), out)
     if json_out:
         emit({"pick": decision.pick, "reason": decision.reason, "closest": decision.closest})
     else:

@@ -95,7 +95,8 @@ def run(
         )
     with Screen() as screen:
         if packaged:
-            session = pipeline.run_package(package, files, [resolve(n) for n in names], settings, screen)
+            kept = packages.keep(package, files, settings.files)
+            session = pipeline.run_package(package, kept, [resolve(n) for n in names], settings, screen)
         else:
             session = pipeline.run(experiment, text, settings, screen)
     return tell(session, settings, json_out)
@@ -105,23 +106,25 @@ def tell(session: Session, settings: Settings, json_out: bool) -> int:
     """Page, table, front, pick and the exit code of a session that was just measured."""
     store = Store.open(settings.store_url)
     try:
-        document = page(store, session, Path("reports") / f"{session.experiment}.html", settings.identify)
+        document, why_not = page(
+            store, session, settings.files, Path("reports") / f"{session.experiment}.html", settings.identify
+        )
     finally:
         store.close()
     if json_out:
         emit(document)
     else:
-        show(document)
+        show(document, why_not)
         print(document["report"])
     return exit_code(document, session)
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any], why_not: str | None = None) -> None:
     from rich.console import Console
 
     from harness.report.text import summary
 
-    summary(document, Console(highlight=False))
+    summary(document, Console(highlight=False), why_not)
 
 
 def exit_code(document: dict[str, Any], session: Session) -> int:
@@ -193,7 +196,7 @@ def measure(
         session = pipeline.run_package(package, files, specs, settings, screen)
     opened = Store.open(settings.store_url)
     try:
-        document = pipeline.conclude(session, pipeline.scored_runs(opened, session), None, identify)
+        document = pipeline.conclude(session, pipeline.scored_runs(opened, session), settings.files, None, identify)
     finally:
         opened.close()
     if json_out:

@@ -44,6 +44,9 @@ class Depot(Protocol):
     def transport(self) -> Any: ...
 
 
+NO_LINES = runner.Lines(lines=())
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:
     """A Run and, for `check` and `accuracy`, what the model answered: one array of shape (samples, *call) per leaf.
@@ -51,7 +54,7 @@ class Attempt:
 
     run: Run
     outputs: tuple[np.ndarray[Any, Any], ...] = ()
-    lines: runner.Lines = runner.Lines(lines=())
+    lines: runner.Lines = NO_LINES
 
 
 def measure(
@@ -132,7 +135,7 @@ def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -
                 status, reason = runner.verdict(lines, state)
             outputs = _outputs(depot, identity, lines, Path(scratch)) if status == "ok" else ()
         except (RunnerError, DeviceError) as error:
-            lines, outputs, status, reason = runner.Lines(lines=()), (), "failed", error.what
+            lines, outputs, status, reason = NO_LINES, (), "failed", error.what
     return Attempt(run=_run(notes, lines, status, reason), outputs=outputs, lines=lines)
 
 
@@ -214,9 +217,13 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         measurements=tuple(found),
         conditions=dict(notes["conditions"])
         | {"runner": {k: start[k] for k in keys if k in start}, "memory": _memory(lines), "end": _end(lines)},
-        provenance=dict(notes["provenance"]),
+        provenance=dict(notes["provenance"]) | ({"runtime": _runtime(start)} if "runtime" in start else {}),
         arrays=arrays,
     )
+
+
+def _runtime(start: Mapping[str, Any]) -> str:
+    return f"{start['runtime']} {start.get('version', '')}".strip()
 
 
 def _memory(lines: runner.Lines) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.metrics import METRICS
 from harness.report import units
-from harness.report.hostile import clean
+from harness.report.hostile import clean, markdown_text
 
 
 def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
@@ -18,12 +18,13 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         f"# {told['file']}",
         "",
         f"The variant `{result['variant']}` of the experiment `{told['experiment']}`"
-        + (f", label {told['label']}" if told["label"] else "")
+        + (f", label {markdown_text(told['label'])}" if told["label"] else "")
         + f", as {result['exporter']} ({result['backend']}), measured on {document['date'][:10]}.",
         "",
         f"- SHA-256 `{told['artifact']['sha256']}`",
         f"- runs with {result['runtime']}, {result['threads']} thread(s)",
-        f"- chosen with probability {_number(pick.get('probability'))}; binding: {pick.get('binding') or 'no constraint'}",
+        f"- chosen with probability {_number(pick.get('probability'))}",
+        f"- binding constraint: {markdown_text(str(pick.get('binding') or 'none'))}",
         "",
         f"Measured on `{result['device']}` ({result['device_id']}), {result['repeats']} repeats:",
         "",
@@ -38,7 +39,7 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         shown = "–" if interval is None else " to ".join(units.human(unit, bound, name) for bound in interval)
         lines.append(f"| {name} | {units.human(unit, metric['value'], name)} | {shown} | {metric['source']} |")
     absent = [f"{name}: {metric['absent']}" for name, metric in result["metrics"].items() if "absent" in metric]
-    lines += ["", "Not measured: " + ("; ".join(absent) or "nothing") + "."]
+    lines += ["", "Not measured: " + markdown_text("; ".join(absent) or "nothing") + "."]
     if result["caveats"]:
         lines += ["", "Caveats: " + ", ".join(str(c) for c in result["caveats"]) + "."]
     return "\n".join(lines) + "\n"
