@@ -292,11 +292,10 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _guarded(arguments: list[str]) -> int:
     try:
-        return int(app(arguments, prog_name="harness", standalone_mode=False) or 0)
-    except typer.Exit as error:
-        if error.exit_code == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+        code = int(app(arguments, prog_name="harness", standalone_mode=False) or 0)
+        if code == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
             print(GO_ON, file=sys.stderr)
-        return error.exit_code
+        return code
     except _BadArguments as error:
         error.show()
         return 2

@@ -15,7 +15,7 @@ from harness import package as packages
 from harness import schedule
 from harness.analyze import results
 from harness.config import Experiment, Measure
-from harness.devices.bench import opened
+from harness.devices.bench import Collect, opened
 from harness.devices.spec import resolve
 from harness.errors import DeviceError, HarnessError, UsageError
 from harness.executors import Executors
@@ -25,7 +25,7 @@ from harness.screen import Screen
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
 from harness.types import Build, DeviceFacts, DeviceSpec, Package, Run, Session, SessionDevice, Variant
-from harness.work import BlockTask, measure_block
+from harness.work import BlockTask, collector, measure_block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,8 @@ def run_package(
     refuse_impossible_threads(measure_plan, devices)
     store = Store.open(settings.store_url, create=True)
     try:
-        lanes = reach(devices, package, screen)
+        collect = collector(settings.store_url, files.folder, settings.folder)
+        lanes = reach(devices, package, collect, screen)
         identity = open_session(store, package, lanes, measure_plan, settings, screen)
         complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
         if complete:
@@ -158,7 +159,7 @@ def refuse_impossible_threads(plan: Measure, devices: Sequence[DeviceSpec]) -> N
         )
 
 
-def reach(devices: Sequence[DeviceSpec], package: Package, screen: Screen) -> list[Lane]:
+def reach(devices: Sequence[DeviceSpec], package: Package, collect: Collect, screen: Screen) -> list[Lane]:
     """Opens every device once: what it is, and its runners deployed. One that fails does not stop the others."""
     if len({spec.name for spec in devices}) < len(devices):
         raise UsageError("a device is named twice", "name each --device once")
@@ -167,7 +168,7 @@ def reach(devices: Sequence[DeviceSpec], package: Package, screen: Screen) -> li
     for spec in devices:
         try:
             screen.show(f"reach {spec.name}", "reaching", spec.name, 0, len(runtimes))
-            with opened(spec) as bench:
+            with opened(spec, collect) as bench:
                 shas = {}
                 for number, runtime in enumerate(runtimes):
                     bench.runner(runtime, screen.say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def measure_block(task: BlockTask) -> list[str]:
     store = Store.open(task.store_url)
     try:
         package = store.session(task.session).package
-        with opened(task.device, collect=lambda depot, run: _collect_leftover(task, depot, run)) as bench:
+        with opened(task.device, collector(task.store_url, Path(task.files), Path(task.folder))) as bench:
             done = []
             for planned in task.runs:
                 slot = (cell_key(planned.cell), planned.purpose, planned.repeat)
@@ -169,21 +169,26 @@ def _build_of(run: Run, package: Package) -> Build:
     return next(b for b in package.builds if (b.variant, b.seed, b.exporter, b.backend, b.input) == key)
 
 
-def _collect_leftover(task: BlockTask, depot: Depot, run: str) -> None:
-    """A run that had ended when its host died is as good as any: stored, if it is this store's and was whole."""
-    notes = _notes(depot, run)
-    if notes is None:
-        return
-    store = Store.open(task.store_url)
-    try:
-        package = store.session(notes["session"]).package
-        attempt = measuring.collect(depot, run, depot.poll(run), notes)
-        if attempt.run.status == "ok":
-            store.append(judged(attempt, package, Path(task.files), Path(task.folder)))
-    except (HarnessError, KeyError, TypeError, StopIteration):
-        pass  # another store's run, or one too damaged to read: it is made again, nothing is lost
-    finally:
-        store.close()
+def collector(store_url: str, files: Path, folder: Path) -> Callable[[Depot, str], None]:
+    """What `opened` does with a run that had ended when its host died: it is as good as any, and is stored, if it
+    is this store's and whole."""
+
+    def collect(depot: Depot, run: str) -> None:
+        notes = _notes(depot, run)
+        if notes is None:
+            return
+        store = Store.open(store_url, create=True)
+        try:
+            package = store.session(notes["session"]).package
+            attempt = measuring.collect(depot, run, depot.poll(run), notes)
+            if attempt.run.status == "ok":
+                store.append(judged(attempt, package, files, folder))
+        except (HarnessError, KeyError, TypeError, StopIteration):
+            pass  # another store's run, or one too damaged to read: it is made again, nothing is lost
+        finally:
+            store.close()
+
+    return collect
 
 
 def _notes(depot: Depot, run: str) -> Mapping[str, Any] | None:

@@ -30,6 +30,7 @@ from harness.types import (
     TensorFile,
     TensorSpec,
 )
+from harness.work import collector
 
 RUNTIMES = {".pte": ("executorch", "executorch"), ".ptl": ("torchscript_lite", "torchscript")}
 BACKENDS = {b"XnnpackBackend": "xnnpack", b"VulkanBackend": "vulkan", b"QnnBackend": "qnn", b"CoreMLBackend": "coreml"}
@@ -63,7 +64,7 @@ def package_of(
     if arrays is not None:
         tensors = _from_npz(arrays, "--inputs")
     else:
-        specs = [_parse(text) for text in given] or _described(artifact, device, files, screen)
+        specs = [_parse(text) for text in given] or _described(artifact, device, files, settings, screen)
         tensors = [_generated(spec, index) for index, spec in enumerate(specs)]
     inputs = tuple(_store_tensor(tensor, settings.files) for tensor in tensors)
     expected = () if expect is None else tuple(_store_tensor(t, settings.files) for t in _from_npz(expect, "--expect"))
@@ -128,7 +129,9 @@ def _parse(text: str) -> TensorSpec:
     return TensorSpec(dtype=dtype, shape=shape)
 
 
-def _described(artifact: Artifact, device: DeviceSpec, files: Files, screen: Screen) -> list[TensorSpec]:
+def _described(
+    artifact: Artifact, device: DeviceSpec, files: Files, settings: Settings, screen: Screen
+) -> list[TensorSpec]:
     """The inputs as the file describes them to the runner."""
     if artifact.runtime != "executorch":
         raise UsageError("a .ptl does not describe its inputs", "name each with --input SHAPE[:DTYPE]")
@@ -136,7 +139,7 @@ def _described(artifact: Artifact, device: DeviceSpec, files: Files, screen: Scr
         variant="file", seed=0, exporter="executorch", backend="", input="default", device_id="", threads=1, cpus="any"
     )
     planned = PlannedRun(cell=cell, purpose="load", repeat=0, block=0, position=0, artifact=artifact, inputs=())
-    with opened(device) as bench:
+    with opened(device, collector(settings.store_url, files.folder, settings.folder)) as bench:
         attempt = measuring.measure(
             planned,
             depot=bench.depot,

@@ -53,7 +53,7 @@ Collect = Callable[[Depot, str], None]
 
 
 @contextmanager
-def opened(spec: DeviceSpec, collect: Collect | None = None) -> Iterator[Bench]:
+def opened(spec: DeviceSpec, collect: Collect) -> Iterator[Bench]:
     """Waits for the device to be free, then holds it. Before anything else, each run that a dead host left is ended
     (one that had finished is handed to `collect` first) and removed: no two runners are ever alive together."""
     transport = open_transport(spec)
@@ -65,8 +65,7 @@ def opened(spec: DeviceSpec, collect: Collect | None = None) -> Iterator[Bench]:
         with file_lock(Path(locks / f"device-{facts.device_id}.lock")):
             for run in depot.leftovers():
                 depot.end(run)
-                if collect is not None:
-                    collect(depot, run)
+                collect(depot, run)
                 depot.remove(depot.run_dir(run))
             yield Bench(spec=spec, facts=facts, depot=depot, lock_file=f"{depot.workdir}/runner.lock")
     finally:
