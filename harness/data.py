@@ -16,7 +16,7 @@ from harness.loading import import_factory, roots, seeded, user_code
 if TYPE_CHECKING:
     import torch
 
-    from harness.config import Experiment
+    from harness.experiment import Experiment
     from harness.interfaces import Batch
 
 Item = tuple[tuple["torch.Tensor", ...], Any]

@@ -23,7 +23,7 @@ from harness.types import DTYPES
 if TYPE_CHECKING:
     import torch
 
-    from harness.config import Experiment, Inputs
+    from harness.experiment import Experiment, Inputs
 
 #: module name -> hash of its file when it was imported, for the modules of users' folders
 _imported: dict[str, str] = {}

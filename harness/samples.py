@@ -20,7 +20,7 @@ from harness.types import DTYPES, CheckSet, TensorFile, TensorSpec
 if TYPE_CHECKING:
     import torch
 
-    from harness.config import Experiment
+    from harness.experiment import Experiment
 
 Array = np.ndarray[Any, Any]
 STRATIFY_LIMIT = 20_000  # reading every target of a larger split just to stratify would take minutes

@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.config import Measure
 from harness.devices.facts import cpu_mask
+from harness.experiment import Measure
 from harness.types import Artifact, Build, Cell, CheckSet, DeviceFacts, Package, PlannedRun, Purpose
 
 NULL = "(null)"  # the variant name of the one-op model; a real name cannot have parentheses

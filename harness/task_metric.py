@@ -17,8 +17,8 @@ from harness.errors import UserCodeError
 from harness.loading import import_factory, roots, unflatten, user_code
 
 if TYPE_CHECKING:
-    from harness.config import Experiment
     from harness.data import Data
+    from harness.experiment import Experiment
 
 Array = np.ndarray[Any, Any]
 

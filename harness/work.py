@@ -14,10 +14,10 @@ import numpy as np
 from harness import __version__
 from harness.analyze import stats
 from harness.analyze.check import output_check
-from harness.config import Experiment
 from harness.devices.bench import Bench, opened
 from harness.devices.depot import Depot
 from harness.errors import HarnessError, TransportError, UserCodeError
+from harness.experiment import Experiment
 from harness.measure import session as measuring
 from harness.package import Files
 from harness.store import Store

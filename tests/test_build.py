@@ -16,9 +16,10 @@ import torch
 from harness.build import BuildTask, Prepared, build_variant, prepare
 from harness.build import cache as build_cache
 from harness.build import steps as build_steps
-from harness.config import Experiment, parse
+from harness.config import parse
 from harness.data import load_data
 from harness.errors import UserCodeError
+from harness.experiment import Experiment
 from harness.samples import choose, device_samples, read_tensor
 from harness.types import Build, Variant
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "harness"
 STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "report"}
 ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
+ABOVE |= {"lanes", "settings"}
 TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
 TORCH |= {"build"}
 HEAVY = {

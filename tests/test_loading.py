@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import Experiment, Inputs, parse
+from harness.config import parse
 from harness.errors import UserCodeError
+from harness.experiment import Experiment, Inputs
 from harness.loading import check_forward, example_inputs, flatten, import_factory, load_model, unflatten
 
 MODEL = """

@@ -19,8 +19,8 @@ from harness import package as packages
 from harness import pipeline
 from harness.devices.spec import resolve
 from harness.executors import Executors
-from harness.pipeline import Settings
 from harness.screen import Screen
+from harness.settings import Settings
 from harness.store import Store
 from tests.conftest import Harness
 
@@ -167,7 +167,7 @@ def test_any_executor_gives_each_planned_run_once(
 
 def test_every_block_holds_each_variant_once_in_an_order_of_its_own(package: Path, cache: Path, tmp_path: Path) -> None:
     from harness import schedule
-    from harness.config import Measure
+    from harness.experiment import Measure
     from harness.types import DeviceFacts
 
     built, _ = packages.read(package)

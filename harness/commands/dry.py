@@ -7,8 +7,8 @@ from typing import Any
 
 from harness import registry
 from harness.commands.common import emit
-from harness.config import Experiment, Measure
 from harness.devices.spec import resolve
+from harness.experiment import Experiment, Measure
 from harness.pipeline import plan_minutes
 
 

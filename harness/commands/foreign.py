@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import NAME, Measure
 from harness.devices.bench import opened
 from harness.errors import DeviceError, UsageError
+from harness.experiment import NAME, Measure
 from harness.measure import session as measuring
 from harness.package import SCHEMA, Files
-from harness.pipeline import Settings
 from harness.screen import Screen
+from harness.settings import Settings
 from harness.types import (
     DTYPES,
     INPUT_DTYPES,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from harness.config import FACTORY
 from harness.errors import UsageError
+from harness.experiment import FACTORY
 
 TEMPLATE = """\
 # One experiment: what to build, where to measure it, what to choose by.   harness run {file}

@@ -11,8 +11,8 @@ from harness import package as packages
 from harness.commands.common import artifacts_folder, emit, page, store_url
 from harness.devices.spec import resolve
 from harness.errors import UsageError
-from harness.pipeline import Settings
 from harness.screen import Screen
+from harness.settings import Settings
 from harness.store import Store
 from harness.types import Package, Session
 

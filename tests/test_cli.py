@@ -1,0 +1,219 @@
+"""Every command with wrong input: one clear message, the right exit code, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.conftest import Done, Harness
+
+SCHEMAS = Path(__file__).parent / "schema"
+
+
+def one_message(done: Done, code: int, *says: str) -> None:
+    assert done.code == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for text in says:
+        assert text in done.stderr
+
+
+COMMANDS = ["init", "run", "build", "measure", "devices", "doctor", "report", "pick", "runs", "export-runs", "runners"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(harness: Harness, tmp_path: Path, command: str) -> None:
+    arguments = [command, "build"] if command == "runners" else [command]
+    done = harness(*arguments, "--help", cwd=tmp_path)
+    assert done.code == 0
+    assert f"harness {' '.join(arguments)}" in done.stdout.partition("Example:")[2]
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    for command in COMMANDS:
+        if command not in ("devices", "init", "runners"):
+            assert f"harness {command}" in readme
+
+
+WRONG = [
+    (["bogus"], 2, "bogus"),
+    (["run"], 2, "CONFIG|DIR"),
+    (["run", "nope.yaml"], 2, "nope.yaml: No such file"),
+    (["run", "empty"], 2, "not a package"),
+    (["run", "small.yaml", "--device", "$(reboot)"], 2, "not a device"),
+    (["run", "small.yaml", "--device", "-rf"], 2, "not a device"),
+    (["run", "small.yaml", "--device", "ssh://pi"], 2, "no transport 'ssh'"),
+    (["run", "small.yaml", "--device", "local", "--device", "local"], 2, "twice"),
+    (["run", "small.yaml", "--variant", "fp31"], 2, "did you mean 'fp32'"),
+    (["run", "small.yaml", "--label", "a\nb"], 2, "printable"),
+    (["run", "small.yaml", "--label", "auto"], 2, "git"),
+    (["run", "small.yaml", "--max-minutes", "x"], 2, "max-minutes"),
+    (["run", "small.yaml", "--store", "bogus"], 2, "not a URL"),
+    (["run", "small.yaml", "--store", "sqlite:////dev/null/x.db"], 3, "--store"),
+    (["build", "small.yaml", "-o", "small.yaml"], 2, "not a package"),
+    (["measure", "nope.pte"], 2, "No such file"),
+    (["measure", "small.yaml"], 2, "neither .pte nor .ptl"),
+    (["measure", "file.ptl"], 2, "--input"),
+    (["measure", "file.ptl", "--input", "1,x"], 2, "SHAPE[:DTYPE]"),
+    (["measure", "file.ptl", "--input", "1,3:complex"], 2, "float32"),
+    (["measure", "file.ptl", "--inputs", "small.yaml"], 2, "np.savez"),
+    (["measure", "file.pte", "--threads", "0"], 2, "threads"),
+    (["measure", "file.pte", "--threads", "9999"], 2, "cores"),
+    (["report"], 2, "no store"),
+    (["pick", "--where", "x"], 2, "METRIC[.STAT] OP NUMBER"),
+    (["pick", "--minimize", "latency"], 2, "did you mean 'latency_ms'"),
+    (["runs"], 2, "no store"),
+    (["export-runs", "-o", "x.csv"], 2, "no store"),
+    (["export-runs", "--format", "xls", "-o", "x"], 2, "csv, json, parquet"),
+    (["init", "nocolon"], 2, "module:callable"),
+    (["runners", "add", "small.yaml"], 3, "small.yaml"),
+    (["runners", "build", "--runtime", "onnx"], 2, "executorch"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), [pytest.param(*w, id=" ".join(w[0])) for w in WRONG])
+def test_wrong_input_is_one_message(
+    project: Path, harness: Harness, tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    for name in ("small.yaml", "small_model.py"):
+        shutil.copy(project / name, tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("file.ptl", "file.pte"):
+        (tmp_path / name).write_bytes(b"no model at all")
+    one_message(harness(*arguments, cwd=tmp_path), code, says)
+
+
+def test_more_threads_than_cores_are_refused_before_anything_is_built(
+    project: Path, harness: Harness, tmp_path: Path
+) -> None:
+    shutil.copy(project / "small_model.py", tmp_path)
+    text = (project / "small.yaml").read_text().replace("{repeats: 3,", "{repeats: 3, threads: [999],")
+    (tmp_path / "a.yaml").write_text(text)
+    one_message(harness("run", "a.yaml", cwd=tmp_path), 2, "999 threads", "cores")
+    assert not (tmp_path / ".harness").exists()
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch exploded",)
+
+
+def test_a_pickle_bomb_as_weights_is_refused_and_does_not_explode(
+    project: Path, harness: Harness, tmp_path: Path
+) -> None:
+    shutil.copy(project / "small_model.py", tmp_path)
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(Bomb()))
+    text = (project / "small.yaml").read_text().replace('"small_model:net"', '"small_model:net", weights: w.pt')
+    (tmp_path / "a.yaml").write_text(text)
+    one_message(harness("run", "a.yaml", cwd=tmp_path), 2, "w.pt", "allow_pickle")
+    assert not (tmp_path / "exploded").exists()
+
+
+USER_CODE = [
+    ("a factory that raises", "def net():\n    raise RuntimeError('no weights today')", "no weights today"),
+    ("no such callable", "x = 1", "net"),
+    ("a syntax error", "def net(:", "bad_model.py"),
+    ("not a module", "def net():\n    return 3", "nn.Module"),
+    (
+        "a shape that does not fit",
+        "import torch\ndef net():\n    return torch.nn.Linear(7, 2)",
+        "does not fit",
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "says"), [pytest.param(*u[1:], id=u[0]) for u in USER_CODE])
+def test_user_code_that_cannot_be_used_is_one_message(
+    harness: Harness, tmp_path: Path, code: str, says: str
+) -> None:
+    (tmp_path / "bad_model.py").write_text(code)
+    (tmp_path / "a.yaml").write_text(
+        'name: x\nmodel: {factory: "bad_model:net", example_inputs: {shape: [1, 16]}}\nvariants: [{name: fp32}]\n'
+    )
+    one_message(harness("run", "a.yaml", cwd=tmp_path), 2, says)
+
+
+def test_a_training_step_without_a_train_split_is_one_message(
+    project: Path, harness: Harness, tmp_path: Path
+) -> None:
+    model = (project / "small_model.py").read_text().replace('"train": items[:250], ', "")
+    (tmp_path / "small_model.py").write_text(model)
+    shutil.copy(project / "small.yaml", tmp_path)
+    one_message(harness("run", "small.yaml", cwd=tmp_path), 2, "train")
+
+
+def test_no_compiler_is_one_message(package: Path, harness: Harness, tmp_path: Path) -> None:
+    """A host without g++ and without runners: the remedy is named."""
+    done = harness(
+        "run", str(package), cwd=tmp_path, HARNESS_CACHE=str(tmp_path / "cache"), CXX="/nonexistent/g++", PATH="/bin"
+    )
+    one_message(done, 3, "g++")
+
+
+def test_a_full_disk_is_one_message(package: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or os.getuid() != 0:
+        pytest.skip("needs a file system of its own: sudo make test")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = 'mount -t tmpfs -o size=100k tmpfs "$1" && cd "$1" && exec "$2" -m harness run "$3"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(small), sys.executable, str(package)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if "mount:" in done.stderr:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "No space left" in done.stderr or "full" in done.stderr
+
+
+def test_devices_and_doctor_answer_in_their_schemas(harness: Harness, tmp_path: Path) -> None:
+    done = harness("devices", "--json", cwd=tmp_path)
+    jsonschema.validate(done.json, json.loads((SCHEMAS / "devices.schema.json").read_text()))
+    assert done.json[0]["state"] == "ready"
+    assert harness("doctor", cwd=tmp_path).code == 0
+    assert not (tmp_path / ".harness").exists()  # looking changes nothing
+
+
+def test_init_writes_an_experiment_that_can_be_read_and_overwrites_nothing(harness: Harness, tmp_path: Path) -> None:
+    assert harness("init", cwd=tmp_path).code == 0
+    planned = harness("run", "experiment.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert planned.code == 0, planned.stderr
+    assert len({row["variant"] for row in planned.json["builds"]}) == 6
+    one_message(harness("init", cwd=tmp_path), 2, "exists")
+    for arguments in (["my_models:net"], ["my_models:net", "my_models:data"]):
+        out = f"{len(arguments)}.yaml"
+        assert harness("init", *arguments, "-o", out, cwd=tmp_path).code == 0
+        done = harness("run", out, "--dry-run", "--json", cwd=tmp_path)
+        assert done.code == 0, done.stderr
+        assert len({row["variant"] for row in done.json["builds"]}) == 6
+
+
+def test_a_finished_file_is_measured_with_nothing_but_itself(package: Path, harness: Harness, tmp_path: Path) -> None:
+    manifest = json.loads((package / "manifest.json").read_text())
+    (fp32,) = (
+        b for b in manifest["builds"] if b["variant"] == "fp32" and b["exporter"] == "executorch"
+    )
+    shutil.copy(package / "files" / f"{fp32['artifact']['sha256']}.pte", tmp_path / "m.pte")
+    done = harness("measure", "m.pte", "--repeats", "2", "--json", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    jsonschema.validate(done.json, json.loads((SCHEMAS / "measure.schema.json").read_text()))
+    assert done.json["metrics"]["latency_ms"]["value"] > 0
+    assert "absent" in done.json["metrics"]["output_sqnr_db"]
+    assert done.json["backend"] == "xnnpack"
+
+    (ptl,) = (b for b in manifest["builds"] if b["variant"] == "fp32" and b["exporter"] == "torchscript_lite")
+    shutil.copy(package / "files" / f"{ptl['artifact']['sha256']}.ptl", tmp_path / "m.ptl")
+    assert harness("measure", "m.ptl", "--input", "1,16", "--repeats", "1", cwd=tmp_path).code == 0
+    wrong = harness("measure", "m.ptl", "--input", "1,17", "--repeats", "1", "--json", cwd=tmp_path)
+    assert wrong.code == 3
+    assert wrong.json["status"] == "failed"
