@@ -28,6 +28,7 @@ def run(experiment: Experiment, text: str, settings: Settings, screen: Screen) -
     """The experiment, from YAML to stored runs. `tell` makes of the session what a person reads."""
     devices = [resolve(name) for name in experiment.devices]
     refuse_impossible_threads(experiment.measure, devices)
+    Store.open(settings.store_url, create=True).close()  # a store that cannot be used is said before the building
     package, files = build(experiment, text, settings, screen)
     return run_package(package, files, devices, settings, screen)
 

@@ -202,6 +202,7 @@ Ending serve(const Options& options, Runtime& runtime) {
   MemoryLog* memory = options.purpose == "memory" ? &log : nullptr;
   if (memory) memory->write("start");
   load(options, runtime, memory);
+  if (options.purpose == "load" && options.inputs.empty()) return {};  // asked what the file says of itself
   InputFiles inputs(options.inputs);
   runtime.bind_inputs(inputs.views());
   if (options.purpose == "accuracy" || options.purpose == "check") return every_sample(options, runtime, inputs);

@@ -15,6 +15,7 @@ from harness.errors import DeviceError, UsageError
 from harness.experiment import NAME, Measure
 from harness.measure import session as measuring
 from harness.package import SCHEMA, Files
+from harness.pipeline import refuse_impossible_threads
 from harness.screen import Screen
 from harness.settings import Settings
 from harness.types import (
@@ -54,6 +55,8 @@ def package_of(
     if file.suffix not in RUNTIMES:
         raise UsageError(f"{file}: neither .pte nor .ptl", "measure takes files made by ExecuTorch or TorchScript-lite")
     exporter, runtime = RUNTIMES[file.suffix]
+    measure = Measure(threads=[threads], repeats=repeats)
+    refuse_impossible_threads(measure, [device])
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -70,7 +73,6 @@ def package_of(
     expected = () if expect is None else tuple(_store_tensor(t, settings.files) for t in _from_npz(expect, "--expect"))
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem)[:100]
     name = name if re.fullmatch(NAME, name) else "file"
-    measure = Measure(threads=[threads], repeats=repeats)
     build = Build(
         variant=name,
         seed=0,

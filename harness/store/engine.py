@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,8 @@ DEFAULT_URL = "sqlite:///.harness/harness.db"
 
 def open_engine(url: str, create: bool) -> Engine:
     """Raises UsageError for a malformed URL or (create=False) a store that is not there, StoreError otherwise."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise UsageError(f"store {url!r} is not a URL", f"for example {DEFAULT_URL}") from error
     path = sqlite_path(url)
+    parsed = make_url(url)
     if path is not None:
         _check_file(path, create)
     try:
@@ -35,14 +33,17 @@ def open_engine(url: str, create: bool) -> Engine:
         ) from error
     if path is not None:
         event.listen(engine, "connect", _sqlite_pragmas)
-    with explained(parsed.render_as_string(hide_password=True)):
+    with explained(parsed.render_as_string(hide_password=True), path):
         _migrate(engine, parsed.render_as_string(hide_password=True))
     return engine
 
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLite URL; None for another database."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UsageError(f"store {url!r} is not a URL", f"for example {DEFAULT_URL}") from error
     if not parsed.drivername.startswith("sqlite") or not parsed.database or parsed.database == ":memory:":
         return None
     return Path(parsed.database)
@@ -67,7 +68,7 @@ def _sqlite_pragmas(connection: Any, _: Any) -> None:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
+def explained(name: str, path: Path | None = None) -> Iterator[None]:
     """Database errors as StoreErrors with a remedy; a broken constraint stays what it is, callers answer it."""
     try:
         yield
@@ -75,6 +76,8 @@ def explained(name: str) -> Iterator[None]:
         raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if path is not None and _is_full(path):
+            reason = "the disk is full"  # which SQLite may call an I/O error
         remedies = {
             "full": "free some disk space, then run again: it continues where it stopped",
             "readonly": "make it writable or name another with --store",
@@ -84,6 +87,13 @@ def explained(name: str) -> Iterator[None]:
         }
         hint = next((remedy for key, remedy in remedies.items() if key in reason), None)
         raise StoreError(f"store {name}: {reason}", hint) from error
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < 1 << 16
+    except OSError:
+        return False
 
 
 def _migrate(engine: Engine, name: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from harness.errors import UsageError
 from harness.store import blob
-from harness.store.engine import explained, open_engine
+from harness.store.engine import explained, open_engine, sqlite_path
 from harness.store.tables import runs as runs_table
 from harness.store.tables import samples as samples_table
 from harness.store.tables import session_devices, sessions
@@ -48,7 +48,7 @@ class Store:
         self._engine.dispose()
 
     def _explained(self) -> Any:
-        return explained(self._engine.url.render_as_string(hide_password=True))
+        return explained(self._engine.url.render_as_string(hide_password=True), sqlite_path(self.url))
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
