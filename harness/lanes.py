@@ -124,7 +124,7 @@ class _Track:
         """The next block, without the cells whose outputs were wrong or that broke."""
         while self.blocks:
             block = self.blocks.pop(0)
-            broken = {cell_key(run.cell) for run in store.runs(identity) if run.status in ("failed", "skipped")}
+            broken = store.broken(identity)
             gates = ("check", "accuracy")
             self.planned = [r for r in self.planned if r.purpose in gates or cell_key(r.cell) not in broken]
             runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in broken)

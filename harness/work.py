@@ -48,10 +48,10 @@ def measure_block(task: BlockTask) -> list[str]:
     try:
         package = store.session(task.session).package
         with opened(task.device, collector(task.store_url, Path(task.files), Path(task.folder))) as bench:
+            counted = store.counted(task.session)  # after the wait for the device: another task may have been quicker
             done = []
             for planned in task.runs:
-                slot = (cell_key(planned.cell), planned.purpose, planned.repeat)
-                if slot not in store.counted(task.session):
+                if (cell_key(planned.cell), planned.purpose, planned.repeat) not in counted:
                     done += _until_settled(task, store, package, bench, planned)
             return done
     finally:

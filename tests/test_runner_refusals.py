@@ -77,7 +77,6 @@ def test_inputs_that_do_not_fit_are_refused_with_both_sides(run: Run, models: Mo
     file, given = models.file("cnn.xnnpack.pte"), models.folder / "cnn.0.bin"
     pairs = models.inputs["pair"]
     cases = [
-        ("executorch", file, [], "expected 1 inputs, given 0"),
         ("executorch", file, pairs, "expected 1 inputs, given 2"),
         ("executorch", file, ["--input", f"0:int32:1,1,8,8:{given}"], "expected float32 [1,1,8,8], given int32"),
         ("executorch", file, ["--input", f"0:float32:1,1,4,8:{given}"], "given float32 [1,1,4,8]"),
@@ -88,6 +87,15 @@ def test_inputs_that_do_not_fit_are_refused_with_both_sides(run: Run, models: Mo
         code, stage, kind, message = refusal(run, runtime, model, inputs)
         assert (code, stage, kind) == (3, "inputs", "input_mismatch"), message
         assert words in message
+
+
+def test_without_inputs_a_file_only_says_what_it_takes(run: Run, models: Models) -> None:
+    file = models.file("cnn.xnnpack.pte")
+    answer = run("executorch", "--purpose", "load", "--model", file)
+    assert answer.returncode == 0
+    assert answer.one("load")["inputs"] == [{"dtype": "float32", "shape": [1, 1, 8, 8]}]
+    error = run("executorch", "--purpose", "memory", "--model", file).one("error")
+    assert (error["class"], error["message"]) == ("input_mismatch", "expected 1 inputs, given 0")
 
 
 def test_an_input_that_only_the_interpreter_can_refuse_is_an_execution_error(run: Run, models: Models) -> None:

@@ -92,6 +92,14 @@ def test_an_attempt_is_stored_once_and_a_slot_counts_once(store: Store) -> None:
     assert store.next_attempt(session, CELL, "latency", 0) == 3
 
 
+def test_a_cell_is_broken_until_a_later_attempt_makes_it_good(store: Store) -> None:
+    session = begin(store)
+    store.append(make_run(session, id="1", status="failed", counts=False))
+    assert store.broken(session) == {cell_key(CELL)}
+    store.append(make_run(session, id="2", attempt=2))
+    assert store.broken(session) == set()
+
+
 def test_only_an_unfinished_session_of_the_same_plan_and_label_is_continued(store: Store) -> None:
     session = begin(store, label="r1")
     assert store.unfinished("k", "r1") == session
