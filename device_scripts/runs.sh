@@ -14,10 +14,11 @@ verb=$1
 dir=$2
 shift 2
 
-started() { # the start time of process $1, in clock ticks since boot; nothing when there is no such process
+started() { # the start time of process $1, in clock ticks since boot; nothing when it is not there or a zombie
     { read -r line < "/proc/$1/stat"; } 2>/dev/null || return
     line=${line##*) }
     set -- $line
+    [ "$1" = Z ] && return # ended, and nobody has asked for its exit code yet
     shift 19
     echo "$1"
 }
@@ -47,7 +48,8 @@ start)
 inside)
     cd "$dir" || exit 3
     mkdir claim 2>/dev/null || exit 0
-    echo "$$ $(started $$) $(boot)" > pid.tmp && mv pid.tmp pid
+    # what nobody could end must not begin: on a full disk the pid cannot be written
+    { echo "$$ $(started $$) $(boot)" > pid.tmp && mv pid.tmp pid; } 2>/dev/null || exit 3
     "$@" > result.jsonl 2> stderr
     echo $? > exit.tmp && mv exit.tmp exit
     ;;
@@ -55,7 +57,7 @@ poll)
     state
     ;;
 end)
-    if ! mkdir "$dir/claim" 2>/dev/null; then
+    if ! mkdir "$dir/claim" 2>/dev/null && [ -d "$dir/claim" ]; then
         tries=0 # the claim was taken: its pid follows at once
         while [ ! -f "$dir/pid" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
         tries=0

@@ -311,7 +311,7 @@ def _guarded(arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away; nothing more can be said
-        return 0
+        return 141  # as a shell calls it; never 0, for the answer was not told
     except OSError as error:
         if "--debug" in arguments:
             raise

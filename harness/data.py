@@ -5,6 +5,7 @@ Steps get train, calibration and validation only; `test` is read by `device_samp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,8 @@ class Split:
 
     @property
     def is_loader(self) -> bool:
-        from torch.utils.data import DataLoader
-
-        return isinstance(self.source, DataLoader)
+        loaders = sys.modules.get("torch.utils.data")  # not imported: then nobody can have made a loader
+        return loaders is not None and isinstance(self.source, loaders.DataLoader)
 
     def __len__(self) -> int:
         return len(self.rows) if self.rows is not None else len(self.source)

@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import platform
 import re
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _MODULE = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*(:[A-Za-z_]\w*)?")
 TOOLS = ("torch", "executorch", "torchao", "torch-pruning", "numpy", "ondevice-harness")
+_INSTALLED = {"site-packages", "dist-packages"}
+#: what is no user's wherever it is installed; a user's own module of such a name shadows it
+_BY_VERSION = sys.stdlib_module_names | {name.replace("-", "_") for name in TOOLS}
 
 
 def of_bytes(data: bytes) -> str:
@@ -76,11 +80,12 @@ def toolchain() -> dict[str, str]:
 
 
 def of_source(modules: Iterable[str], roots: Sequence[Path]) -> str:
-    """Hash of these modules' files and of all that they import from below `roots`, by name and content.
+    """Hash of these modules' files and of all that they import, by name and content.
 
     Read from the files, not from what happens to be imported already: a worker that ran other steps before
-    must find the same hash. Text constants that name a module below a root count as imports (import_module,
-    "module:callable"). Modules found elsewhere count by their distribution's version."""
+    must find the same hash. Text constants that name a module count as imports (import_module, "module:callable").
+    What is installed (site-packages), and the tools, count by their distribution's version; a package installed
+    in place (`pip install -e`) is still being written and counts by content."""
     seen: dict[str, str] = {}
     outside: set[str] = set()
     todo = list(modules)
@@ -88,12 +93,13 @@ def of_source(modules: Iterable[str], roots: Sequence[Path]) -> str:
         name = todo.pop()
         if name in seen or name in outside:
             continue
-        path = resolve(name, roots)
-        if path is None or name.partition(".")[0] == "harness":
+        top = name.partition(".")[0]
+        path = resolve(name, roots) if top in _BY_VERSION else locate(name, roots)
+        if path is None or top == "harness" or _INSTALLED.intersection(path.parts):
             outside.add(name)
             continue
         seen[name] = of_file(path)
-        todo += [n for n in _imports(path, name) if n not in seen]
+        todo += [n for n in _imports(path, name, seen[name]) if n not in seen]
     tops = {n.partition(".")[0] for n in outside} - set(sys.stdlib_module_names)
     return of_json([sorted(seen.items()), sorted(_versions(tops).items())])
 
@@ -103,18 +109,41 @@ def resolve(module: str, roots: Sequence[Path]) -> Path | None:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", module):
         return None
     for root in roots:
-        base = root.joinpath(*module.split("."))
-        for path in (base / "__init__.py", base.with_name(base.name + ".py")):
-            if path.is_file() and "site-packages" not in path.parts:
-                return path
+        path = _file_of(root.joinpath(*module.split(".")))
+        if path is not None and not _INSTALLED.intersection(path.parts):
+            return path
     return None
 
 
-def _imports(path: Path, module: str) -> set[str]:
+def locate(module: str, roots: Sequence[Path]) -> Path | None:
+    """The file of `module` below a root, else wherever the import system finds it. Imports nothing, not even the
+    packages that it lies in."""
+    if (path := resolve(module, roots)) is not None:
+        return path
+    top, *below = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, AttributeError, ValueError):  # a text that is no name, or a module without a spec
+        return None
+    if spec is None:
+        return None
+    if not below:
+        return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
+    found = (_file_of(Path(folder, *below)) for folder in spec.submodule_search_locations or ())
+    return next((path for path in found if path is not None), None)
+
+
+def _file_of(base: Path) -> Path | None:
+    return next((p for p in (base / "__init__.py", base.with_name(base.name + ".py")) if p.is_file()), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _imports(path: Path, module: str, sha256: str) -> frozenset[str]:
+    """What `module` imports; `sha256` of its file says when it has to be read again."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return set()  # importing it will say so, with the line
+        return frozenset()  # importing it will say so, with the line
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -128,7 +157,7 @@ def _imports(path: Path, module: str) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
             found.add(node.value.partition(":")[0])
     parents = {name.rpartition(".")[0] for name in found | {module}}
-    return (found | parents) - {""}
+    return frozenset((found | parents) - {""})
 
 
 @functools.cache

@@ -135,7 +135,9 @@ class Transport(Protocol):
 
     def push(self, local: Path, remote: str) -> None: ...
 
-    def pull(self, remote: str, local: Path) -> None: ...
+    def pull(self, remote: str, local: Path) -> None:
+        """Raises DeviceError where the device has no such file."""
+        ...
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         """Runs argv (never a shell string) and waits. Raises TransportError at the timeout."""

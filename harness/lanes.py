@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from harness import schedule
 from harness.devices.bench import Collect, opened
-from harness.errors import DeviceError, HarnessError, UsageError
+from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, UsageError
 from harness.experiment import Measure
 from harness.measure import session as measuring
 from harness.package import Files
@@ -33,11 +33,13 @@ class Lane:
 
 
 def reach(devices: Sequence[DeviceSpec], package: Package, collect: Collect, screen: Screen) -> list[Lane]:
-    """Opens every device once: what it is, and its runners deployed. One that fails does not stop the others."""
+    """Opens every device once: what it is, and its runners deployed. One that fails does not stop the others.
+
+    Raises the first device's error when none could be reached."""
     if len({spec.name for spec in devices}) < len(devices):
         raise UsageError("a device is named twice", "name each --device once")
     runtimes = sorted({b.artifact.runtime for b in package.builds if b.artifact is not None})
-    lanes = []
+    lanes, failures = [], []
     for spec in devices:
         try:
             screen.show(f"reach {spec.name}", "reaching", spec.name, 0, len(runtimes))
@@ -48,9 +50,12 @@ def reach(devices: Sequence[DeviceSpec], package: Package, collect: Collect, scr
                     shas[runtime] = bench.runner_sha256(runtime)
                     screen.show(f"reach {spec.name}", "reaching", spec.name, number + 1, len(runtimes))
                 lanes.append(Lane(spec=spec, facts=bench.facts, runners=shas))
-        except DeviceError as error:
+        except (DeviceError, ToolchainError, PackageError) as error:
+            failures.append(error)
             screen.say(f"{spec.name}: {error}")
             lanes.append(Lane(spec=spec, unreached=str(error)))
+    if len(failures) == len(devices) and failures:
+        raise failures[0]
     return lanes
 
 
@@ -64,7 +69,7 @@ def measure(
     settings: Settings,
     screen: Screen,
 ) -> bool:
-    """Every block on every device, a lane each; True when all was done that could be."""
+    """Every block on every device, a lane each; True when every device was reached and nothing was cut short."""
     seed = int(store.session(identity).plan["seed"])
     tracks = [
         _Track(
@@ -76,7 +81,7 @@ def measure(
     for track in tracks:
         _store_refusals(store, identity, schedule.refusals(package, plan, track.facts))
     deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
-    cut = False
+    cut = len(tracks) < len(lanes)
     try:
         running: dict[Future[list[str]], _Track] = {}
         for track in tracks:
@@ -87,7 +92,8 @@ def measure(
                 track = running.pop(future)
                 try:
                     future.result()
-                except DeviceError as error:
+                except (DeviceError, ToolchainError, PackageError) as error:
+                    cut = True
                     track.fail(store, identity, error, screen)
                     continue
                 if deadline is not None and time.monotonic() > deadline and track.blocks:
@@ -109,6 +115,9 @@ def measure(
     return not cut
 
 
+GATES = ("check", "accuracy")
+
+
 class _Track:
     """A lane on its way through its blocks."""
 
@@ -121,13 +130,16 @@ class _Track:
     def submit_next(
         self, running: dict[Future[list[str]], _Track], store: Store, identity: str, files: Files, settings: Settings
     ) -> None:
-        """The next block, without the cells whose outputs were wrong or that broke."""
+        """The next block, without the cells that broke, or whose outputs were not found right: a latency counts
+        only behind its output check."""
         while self.blocks:
             block = self.blocks.pop(0)
-            broken = store.broken(identity)
-            gates = ("check", "accuracy")
-            self.planned = [r for r in self.planned if r.purpose in gates or cell_key(r.cell) not in broken]
-            runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in broken)
+            shut = set(store.broken(identity))
+            if block.purpose != "check":
+                right = {key for key, purpose, _ in store.counted(identity) if purpose in GATES}
+                shut |= {cell_key(run.cell) for run in self.planned if run.purpose in GATES} - right
+            self.planned = [r for r in self.planned if r.purpose in GATES or cell_key(r.cell) not in shut]
+            runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in shut)
             if runs:
                 task = BlockTask(
                     device=self.lane.spec,
@@ -135,6 +147,7 @@ class _Track:
                     store_url=store.url,
                     files=str(files.folder),
                     folder=str(settings.folder),
+                    carried=settings.carried,
                     runs=runs,
                 )
                 running[self.executor.submit(measure_block, task)] = self

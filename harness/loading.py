@@ -121,10 +121,16 @@ def user_code(doing: str, where: tuple[Path, ...] = (), hint: str | None = None)
             and "site-packages" not in f.filename
             and Path(f.filename).parent.name != "harness"
         ]
-        at = f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
+        at = f" ({_shown(theirs[-1].filename, where)}:{theirs[-1].lineno})" if theirs else ""
         if isinstance(error, SyntaxError) and error.filename:
-            at = f" ({error.filename}:{error.lineno})"
+            at = f" ({_shown(error.filename, where)}:{error.lineno})"
         raise UserCodeError(f"{doing}: {first_line(error)}{at}", hint or _import_hint(error)) from error
+
+
+def _shown(file: str, where: tuple[Path, ...]) -> str:
+    """Below the YAML's or the working folder, else the bare name: reasons travel into reports, and name no home."""
+    path = Path(file)
+    return next((str(path.relative_to(root)) for root in where if path.is_relative_to(root)), path.name)
 
 
 def first_line(error: BaseException) -> str:
@@ -141,14 +147,18 @@ def _import_hint(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Fixed random state for torch, numpy and random inside; what was there before comes back afterwards."""
+    """Fixed random state for torch (where there is one), numpy and random inside; what was there before comes back
+    afterwards."""
     import numpy
-    import torch
 
     before_python, before_numpy = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng():
-        try:
+    with contextlib.ExitStack() as afterwards:
+        with contextlib.suppress(ImportError):
+            import torch
+
+            afterwards.enter_context(torch.random.fork_rng())
             torch.manual_seed(seed)
+        try:
             numpy.random.seed(seed % 2**32)
             random.seed(seed)
             yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import PackageError, UsageError
-from harness.types import Package
+from harness.experiment import NAME, Experiment
+from harness.types import DTYPES, Artifact, CheckSet, Package, TensorFile
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+SHA256 = "[0-9a-f]{64}"
+SUFFIX = r"\.[a-z0-9]{1,8}"
 _ADAPTER = TypeAdapter(Package)
 
 
@@ -26,9 +31,37 @@ class Files:
 
     def __call__(self, sha256: str, suffix: str) -> Path:
         path = self.folder / f"{sha256}{suffix}"
-        if os.sep in suffix or not sha256.isalnum() or not path.is_file():
+        if not re.fullmatch(SHA256, sha256) or not re.fullmatch(SUFFIX, suffix) or not path.is_file():
             raise PackageError(f"{path}: the file is missing", "build the experiment again: harness run CONFIG")
         return path
+
+    def whole(self, sha256: str, suffix: str) -> bool:
+        """Whether the file is there and is what its name says."""
+        path = self.folder / f"{sha256}{suffix}"
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Keeps the content under its hash, which is returned."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        if not self.whole(sha256, suffix):
+            partial = self._partial(sha256, suffix)
+            partial.write_bytes(content)
+            partial.replace(self.folder / f"{sha256}{suffix}")
+        return sha256
+
+    def take(self, other: Files, sha256: str, suffix: str) -> None:
+        """Keeps a file that another place has."""
+        if not self.whole(sha256, suffix):
+            partial = self._partial(sha256, suffix)
+            shutil.copyfile(other(sha256, suffix), partial)
+            partial.replace(self.folder / f"{sha256}{suffix}")
+
+    def _partial(self, sha256: str, suffix: str) -> Path:
+        """Where a file is written before it takes its name: what bears the name may be linked from elsewhere."""
+        return self.folder / f".{sha256}{suffix}.{os.getpid()}"
 
 
 def named(package: Package) -> Iterator[tuple[str, str]]:
@@ -81,27 +114,82 @@ def read(folder: Path) -> tuple[Package, Files]:
         raise PackageError(
             f"{folder}: package schema {package.schema}, this harness reads {SCHEMA}", "use the harness that built it"
         )
+    if wrong := next(_impossible(package), None):
+        raise PackageError(f"{folder / MANIFEST}: {wrong}", "build the package again")
     files = Files(folder / "files")
     for sha256, suffix in sorted(set(named(package))):
-        with files(sha256, suffix).open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise PackageError(
-                    f"{folder}: the file {sha256[:12]}…{suffix} is damaged", "copy or build the package again"
-                )
+        files(sha256, suffix)
+        if not files.whole(sha256, suffix):
+            raise PackageError(
+                f"{folder}: the file {sha256[:12]}…{suffix} is damaged", "copy or build the package again"
+            )
     return package, files
+
+
+def _impossible(package: Package) -> Iterator[str]:
+    """What no package of ours says. Its names and suffixes become paths, and a package may come from anywhere."""
+    yield from _wrong_experiment(package)
+    for case, check in package.checks.items():
+        yield from _wrong_check(case, check)
+    for build in package.builds:
+        words = {"variant": build.variant, "exporter": build.exporter, "input": build.input}
+        yield from (
+            f"builds: {key} {word[:80]!r} is not a name" for key, word in words.items() if not re.fullmatch(NAME, word)
+        )
+        yield from (wrong for file in build.expected for wrong in _wrong_tensor(file))
+        if build.artifact is not None:
+            yield from _wrong_artifact(build.artifact)
+            if build.input not in package.checks:
+                yield f"checks: no input case {build.input!r}"
+    for artifact in package.nulls.values():
+        yield from _wrong_artifact(artifact)
+    if package.null_input is not None:
+        yield from _wrong_tensor(package.null_input)
+
+
+def _wrong_experiment(package: Package) -> Iterator[str]:
+    try:
+        Experiment.model_validate_json(json.dumps(package.experiment))
+    except ValidationError as error:
+        for wrong in error.errors():
+            where = (wrong.get("ctx") or {}).get("path", wrong["loc"])
+            if where != ("reference",):  # a package narrowed by --variant may lack it
+                yield f"experiment: {'.'.join(str(part) for part in where)}: {wrong['msg']}"
+
+
+def _wrong_check(case: str, check: CheckSet) -> Iterator[str]:
+    if not re.fullmatch(NAME, case) or check.input != case:
+        yield f"checks: input {case[:80]!r} is not a name, or not its own"
+    for file in (*check.inputs, *([check.targets] if check.targets is not None else [])):
+        yield from _wrong_tensor(file)
+
+
+def _wrong_artifact(artifact: Artifact) -> Iterator[str]:
+    if not re.fullmatch(SHA256, artifact.sha256):
+        yield f"sha256 {artifact.sha256[:80]!r} is not one"
+    if not re.fullmatch(SUFFIX, artifact.suffix):
+        yield f"suffix {artifact.suffix[:80]!r} is not one"
+    if not re.fullmatch(NAME, artifact.runtime):
+        yield f"runtime {artifact.runtime[:80]!r} is not a name"
+
+
+def _wrong_tensor(file: TensorFile) -> Iterator[str]:
+    if not re.fullmatch(SHA256, file.sha256):
+        yield f"sha256 {file.sha256[:80]!r} is not one"
+    if file.spec.dtype not in DTYPES:
+        yield f"dtype {file.spec.dtype[:80]!r} is not one of {', '.join(DTYPES)}"
+    if file.samples < 0 or any(n < 0 for n in file.spec.shape):
+        yield f"shape {list(file.spec.shape)} of {file.samples} samples is impossible"
 
 
 def keep(package: Package, files: Files, folder: Path) -> Files:
     """The package's files among the host's own, so that `pick -o` finds them when the package is gone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        kept = Files(folder)
         for sha256, suffix in sorted(set(named(package))):
-            target = folder / f"{sha256}{suffix}"
-            if not target.exists():
-                partial = target.with_name(f".{target.name}.{os.getpid()}")
-                shutil.copyfile(files(sha256, suffix), partial)
-                partial.replace(target)
+            kept.take(files, sha256, suffix)
     except OSError as error:
         hint = "name a writable place with HARNESS_ARTIFACTS"
         raise PackageError(f"{folder}: {error.strerror or error}", hint) from error
-    return Files(folder)
+    return kept

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness import package as packages
 from harness.analyze import results
 from harness.devices.spec import resolve
-from harness.errors import UsageError
+from harness.errors import ToolchainError, UsageError
+from harness.executors import abandon
 from harness.experiment import Experiment, Measure
 from harness.lanes import Lane, measure, reach
 from harness.package import Files
@@ -54,6 +58,11 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         }
         built = _await_builds(tasks, preparing, files.folder, screen)
         prepared = preparing.result()
+    except BrokenExecutor as error:
+        raise ToolchainError("a build process died", "was memory short? free some, then run again") from error
+    except BaseException:
+        abandon(pool)
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return Package(
@@ -109,7 +118,7 @@ def run_package(
     refuse_impossible_threads(measure_plan, devices)
     store = Store.open(settings.store_url, create=True)
     try:
-        collect = collector(settings.store_url, files.folder, settings.folder)
+        collect = collector(settings.store_url)
         lanes = reach(devices, package, collect, screen)
         identity = open_session(store, package, lanes, measure_plan, settings, screen)
         complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
@@ -136,6 +145,8 @@ def open_session(
     """Continues the unfinished session of this very plan on these very devices, or begins a new one."""
     key = plan_key(package, lanes, plan, settings.quick)
     identity = None if settings.fresh else store.unfinished(key, settings.label)
+    if identity is not None and not _same_devices(store.session(identity), lanes):
+        identity = None
     if identity is not None:
         screen.say(f"continuing session {identity[:8]}: {len(store.counted(identity))} runs are there")
     else:
@@ -148,23 +159,36 @@ def open_session(
             devices=[lane.spec for lane in lanes],
             kind=settings.kind,
         )
+    known = {device.spec.name: device for device in store.session(identity).devices}
     for lane in lanes:
-        store.put_device(
-            identity, SessionDevice(spec=lane.spec, facts=lane.facts, runners=lane.runners, unreached=lane.unreached)
-        )
+        now = SessionDevice(spec=lane.spec, facts=lane.facts, runners=lane.runners, unreached=lane.unreached)
+        if lane.facts is None:  # what is known of it stays
+            now = dataclasses.replace(known[lane.spec.name], unreached=lane.unreached)
+        store.put_device(identity, now)
     return identity
 
 
+def _same_devices(session: Session, lanes: Sequence[Lane]) -> bool:
+    """Whether each device is the unit, with the system and the runner, that the session found when it reached it."""
+    before = {device.spec.name: device for device in session.devices}
+    for lane in lanes:
+        known = before[lane.spec.name]
+        if known.facts is None or lane.facts is None:
+            continue  # not reached then, or not now
+        then, now = known.facts, lane.facts
+        if (then.device_id, then.os, then.kernel) != (now.device_id, now.os, now.kernel):
+            return False
+        if dict(known.runners) != lane.runners:
+            return False
+    return True
+
+
 def plan_key(package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool) -> str:
-    """Hash of what makes a session: experiment, resolved plan, artifacts, and what each device is."""
-    builds = [
-        (b.variant, b.seed, b.exporter, b.input, b.artifact.sha256 if b.artifact else b.status) for b in package.builds
-    ]
-    devices = [
-        (lane.spec.name, lane.facts and (lane.facts.device_id, lane.facts.os, lane.facts.kernel), lane.runners)
-        for lane in lanes
-    ]
-    said = json.dumps([package.experiment, plan.model_dump(mode="json"), builds, devices, quick], sort_keys=True)
+    """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' names."""
+    content = TypeAdapter(Package).dump_python(package, mode="json")
+    builds = [{k: v for k, v in build.items() if k not in ("built", "notes")} for build in content["builds"]]
+    held = [content["experiment"], builds, content["checks"], content["nulls"]]
+    said = json.dumps([held, plan.model_dump(mode="json"), [lane.spec.name for lane in lanes], quick], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

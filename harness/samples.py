@@ -40,6 +40,11 @@ class Samples:
     raw_targets: Any = None
     targets_absent: str | None = None
 
+    @property
+    def batch(self) -> int:
+        """Rows of one call."""
+        return self.call[0].shape[0] if self.call and self.call[0].shape else 1
+
 
 def device_samples(experiment: Experiment, data: Data | None, case: tuple[torch.Tensor, ...]) -> Samples:
     """Seeded random items of `test` (stratified where targets are integers) in this case's call shape; the example
@@ -178,12 +183,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
-
-
-def read_tensor(file: TensorFile, folder: Path) -> Array:
-    """All rows of a tensor file: samples x batch on the first dimension."""
-    array = np.fromfile(folder / f"{file.sha256}.bin", dtype=file.spec.numpy)
-    return array.reshape(-1, *file.spec.shape[1:])
 
 
 def check_set(name: str, samples: Samples, structure: Any, folder: Path) -> CheckSet:

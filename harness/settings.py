@@ -19,5 +19,6 @@ class Settings:
     quick: bool = False
     max_minutes: float | None = None
     identify: bool = False
+    carried: bool = False  # a package from elsewhere: of the code it names, only what lies in `folder` is run
     kind: Literal["experiment", "measure"] = "experiment"
     executors: Executors = field(default_factory=Executors)

@@ -41,14 +41,15 @@ class TaskMetric:
     whole: Callable[..., Any] | None = None
     one: Callable[..., Any] | None = None
 
-    def score(self, leaves: Sequence[Array], structure: Any, targets: Any) -> Score:
-        """The metric over the true rows (padding beyond the targets is dropped).
+    def score(self, leaves: Sequence[Array], structure: Any, targets: Any, batch: int = 1) -> Score:
+        """The metric over the true rows (padding beyond the targets is dropped); `leaves` hold the outputs of all
+        calls one after the other, each call of `batch` rows.
 
         Raises UserCodeError where it fails or does not give a finite number."""
         rows = len(targets)
-        leaves = [leaf[:rows] for leaf in leaves]
         if self.whole is None:
-            return accuracy(leaves[0], np.asarray(targets))
+            return accuracy(true_rows(leaves[0], rows, batch), np.asarray(targets))
+        leaves = [true_rows(leaf, rows, batch, index) for index, leaf in enumerate(leaves)]
         with user_code(f"metric {self.name!r} failed", roots(self.folder)):
             value = float(self.whole(unflatten(structure, [_native(leaf) for leaf in leaves]), _native(targets)))
             per_sample = None if self.one is None else np.array([
@@ -81,6 +82,20 @@ def task_metric(experiment: Experiment, data: Data | None = None) -> TaskMetric 
         raise UserCodeError("metric: custom, but the data's mapping has no 'metric'",
                             "add 'metric': callable(outputs, targets) -> float to what the data factory returns")
     return TaskMetric(name="custom", better="higher", folder=folder, whole=data.metric)
+
+
+def true_rows(leaf: Array, rows: int, batch: int, index: int = 0) -> Array:
+    """One entry a sample on the first dimension, without the last call's padding.
+
+    What a call gives is shared out evenly over its samples: scores [8, 10] of a batch of 8 are 8 × [10]; boxes
+    [100, 4] or scores [10] of a call on one sample, which have no batch dimension, are that sample's.
+    Raises UserCodeError where it cannot be shared out."""
+    padded = -(-rows // batch) * batch
+    if not padded or len(leaf) % padded:
+        raise UserCodeError(f"output {index} has {len(leaf)} entries for {padded} samples, which cannot be told apart",
+                            "give the model's output a batch dimension, or example inputs of batch 1")
+    each = len(leaf) // padded
+    return (leaf if each == 1 else leaf.reshape(padded, each, *leaf.shape[1:]))[:rows]
 
 
 def accuracy(scores: Array, targets: Array) -> Score:

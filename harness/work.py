@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,9 @@ import numpy as np
 from harness import __version__
 from harness.analyze import stats
 from harness.analyze.check import output_check
-from harness.devices.bench import Bench, opened
+from harness.devices.bench import Bench, clear, opened
 from harness.devices.depot import Depot
-from harness.errors import HarnessError, TransportError, UserCodeError
+from harness.errors import HarnessError, RunnerError, StoreError, TransportError, UserCodeError
 from harness.experiment import Experiment
 from harness.measure import session as measuring
 from harness.package import Files
@@ -25,18 +27,22 @@ from harness.store.store import cell_key
 from harness.task_metric import TaskMetric, task_metric
 from harness.types import Build, CheckSet, DeviceSpec, Measurement, Package, PlannedRun, Run
 
+log = logging.getLogger("harness.work")
 ATTEMPTS = 3  # of a run that the link or a disturbance spoiled; what fails by itself is never tried again
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockTask:
-    """Everything a worker needs, as values. An executor may run it twice: the store keeps that harmless."""
+    """Everything a worker needs, as values. An executor may run it twice: the store keeps that harmless.
+
+    `folder`: where the user's code is looked for; `carried`: the package came from elsewhere."""
 
     device: DeviceSpec
     session: str
     store_url: str
     files: str
     folder: str
+    carried: bool
     runs: tuple[PlannedRun, ...]
 
 
@@ -47,7 +53,7 @@ def measure_block(task: BlockTask) -> list[str]:
     store = Store.open(task.store_url)
     try:
         package = store.session(task.session).package
-        with opened(task.device, collector(task.store_url, Path(task.files), Path(task.folder))) as bench:
+        with opened(task.device, collector(task.store_url), _waiting(task.device.name)) as bench:
             counted = store.counted(task.session)  # after the wait for the device: another task may have been quicker
             done = []
             for planned in task.runs:
@@ -56,6 +62,20 @@ def measure_block(task: BlockTask) -> list[str]:
             return done
     finally:
         store.close()
+
+
+def _waiting(device: str) -> Callable[[], None]:
+    said = False
+
+    def wait() -> None:
+        nonlocal said
+        if measuring.stopping.is_set():
+            raise measuring.Interrupted
+        if not said:
+            print(f"{device}: another harness measures on it; waiting", file=sys.stderr)
+        said = True
+
+    return wait
 
 
 def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> list[str]:
@@ -83,28 +103,44 @@ def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench
         except TransportError:
             if again + 1 == ATTEMPTS:
                 raise
+            measuring.stopping.wait(2.0 * (again + 1))
+            clear(bench.depot, collector(task.store_url))
+            if (cell_key(planned.cell), planned.purpose, planned.repeat) in store.counted(task.session):
+                break
             continue
-        run = judged(attempt, package, Path(task.files), Path(task.folder))
+        run = judged(attempt, package, task)
         store.append(run)
+        bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored
         made.append(run.id)
         if run.status != "invalid":
             break
     return made
 
 
-def judged(attempt: measuring.Attempt, package: Package, files: Path, folder: Path) -> Run:
+def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run:
     """The run with what follows from its raw values: the summary, the output check, the score."""
     run = attempt.run
     if run.status != "ok":
         return run
-    if run.purpose == "latency":
-        return dataclasses.replace(run, summary=stats.summary(run.arrays["latency_ns"]))
-    if run.purpose in ("check", "accuracy"):
-        return _checked(run, attempt, package, files, folder)
+    try:
+        if run.purpose == "latency":
+            return summarised(run)
+        if run.purpose in ("check", "accuracy"):
+            return _checked(run, attempt, package, task)
+    except (RunnerError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"the runner's values are not understood: {type(error).__name__}: {error}"[:500]
+        return dataclasses.replace(run, status="failed", counts=False, reason=reason)
     return run
 
 
-def _checked(run: Run, attempt: measuring.Attempt, package: Package, files: Path, folder: Path) -> Run:
+def summarised(run: Run) -> Run:
+    if run.purpose != "latency":
+        return run
+    return dataclasses.replace(run, summary=stats.summary(run.arrays["latency_ns"]))
+
+
+def _checked(run: Run, attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run:
+    files = Path(task.files)
     build = _build_of(run, package)
     check = package.checks[build.input]
     if len(attempt.outputs) != len(build.expected):
@@ -114,7 +150,7 @@ def _checked(run: Run, attempt: measuring.Attempt, package: Package, files: Path
         measuring.read_tensors(files / f"{file.sha256}.bin", file.spec.dtype, list(file.spec.shape))
         for file in build.expected
     ]
-    metric = _metric(package, folder) if check.targets is not None else None
+    metric = _metric(package, task) if check.targets is not None else None
     verdict = output_check(
         [_rows(leaf) for leaf in expected],
         [_rows(leaf) for leaf in attempt.outputs],
@@ -138,11 +174,19 @@ def _rows(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return leaf.reshape(-1, *leaf.shape[2:]) if leaf.ndim > 1 else leaf
 
 
-def _metric(package: Package, folder: Path) -> TaskMetric | str | None:
+def _metric(package: Package, task: BlockTask) -> TaskMetric | str | None:
     """The task metric, or why it cannot be had on this host (the user's code did not travel)."""
     if package.experiment.get("data") is None:
         return None
     experiment = Experiment.model_validate_json(json.dumps(package.experiment))
+    assert experiment.data is not None
+    spec, folder = experiment.data.metric, Path(task.folder)
+    if task.carried and spec.name != "accuracy":
+        # a manifest may name any callable of any library: of what it names, only the user's own code here is run
+        for named in (spec.factory or experiment.data.factory, spec.per_sample):
+            module = folder / (named or "").partition(":")[0].replace(".", "/")
+            if named and not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
+                return f"the metric's code {named.partition(':')[0]} is not in the working folder"
     try:
         return task_metric(experiment.model_copy(update={"folder": str(folder)}))
     except HarnessError as error:
@@ -169,22 +213,24 @@ def _build_of(run: Run, package: Package) -> Build:
     return next(b for b in package.builds if (b.variant, b.seed, b.exporter, b.backend, b.input) == key)
 
 
-def collector(store_url: str, files: Path, folder: Path) -> Callable[[Depot, str], None]:
-    """What `opened` does with a run that had ended when its host died: it is as good as any, and is stored, if it
-    is this store's and whole."""
+def collector(store_url: str) -> Callable[[Depot, str], None]:
+    """What becomes of a run that had ended when its host died: timed or weighed, it is as good as any, and is stored
+    if it is this store's and whole. Outputs are not judged here (that takes its own experiment's code and files)."""
 
     def collect(depot: Depot, run: str) -> None:
         notes = _notes(depot, run)
-        if notes is None:
+        if notes is None or notes.get("purpose") not in ("latency", "memory"):
             return
         store = Store.open(store_url, create=True)
         try:
-            package = store.session(notes["session"]).package
+            store.session(notes["session"])  # UsageError for another store's
             attempt = measuring.collect(depot, run, depot.poll(run), notes)
             if attempt.run.status == "ok":
-                store.append(judged(attempt, package, files, folder))
-        except (HarnessError, KeyError, TypeError, StopIteration):
-            pass  # another store's run, or one too damaged to read: it is made again, nothing is lost
+                store.append(summarised(attempt.run))
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a leftover holds must not keep the device from being used
+            log.info("leftover %s is dropped: %s", run, error)  # it is made again, nothing is lost
         finally:
             store.close()
 

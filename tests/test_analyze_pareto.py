@@ -11,7 +11,7 @@ from harness.analyze.draws import Raw, draw
 from harness.analyze.figure import Figure
 from harness.analyze.intervals import over_runs
 from harness.analyze.objectives import ranking
-from harness.analyze.pareto import dominates, front, membership
+from harness.analyze.pareto import front, membership
 from harness.errors import HarnessError
 
 settings.register_profile("untimed", deadline=None)
@@ -25,23 +25,8 @@ def figure(value: float, spread: float = 0.0, factor: bool = False, lower: bool 
     return Figure(value=value, low=value - spread, high=value + spread, factor=factor, lower_is_better=lower)
 
 
-@given(point)
-def test_nothing_dominates_itself(a: tuple[float, ...]) -> None:
-    assert not dominates(a, a)
-
-
-@given(point, point)
-def test_of_two_at_most_one_dominates(a: tuple[float, ...], b: tuple[float, ...]) -> None:
-    assert not (dominates(a, b) and dominates(b, a))
-
-
-small = st.tuples(*[st.integers(0, 3)] * 3)
-
-
-@given(small, small, small)
-def test_what_dominates_a_dominator_dominates(a: tuple[int, ...], b: tuple[int, ...], c: tuple[int, ...]) -> None:
-    if dominates(a, b) and dominates(b, c):
-        assert dominates(a, c)
+def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 @given(st.lists(point, min_size=1, max_size=30))

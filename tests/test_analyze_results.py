@@ -73,11 +73,13 @@ def session(builds: Sequence[Build], devices: Sequence[SessionDevice] = (), **mo
         "measure": {"threads": [1], "cpus": ["any"], "repeats": 5, "memory": True},
         "pick": {"minimize": "latency_ms", "where": ["accuracy_drop <= 0.05"], "confidence": 0.9},
     }  # fmt: skip
-    experiment |= {k: v for k, v in more.items() if k not in fields and k not in ("has_data", "targets")}
+    of_checks = ("has_data", "targets", "targets_absent")
+    experiment |= {k: v for k, v in more.items() if k not in fields and k not in of_checks}
     package = Package(
         schema=1, experiment=experiment, yaml="", builds=tuple(builds), nulls={},
         checks={"default": CheckSet(input="default", inputs=(CHECKED,), targets=more.get("targets", CHECKED),
-                                    has_data=more.get("has_data", True))},
+                                    has_data=more.get("has_data", True),
+                                    targets_absent=more.get("targets_absent"))},
     )  # fmt: skip
     base: dict[str, Any] = {
         "id": "s1", "experiment": "made-up", "kind": "experiment", "label": None, "quick": False, "plan": {},
@@ -418,6 +420,18 @@ def test_what_is_not_a_finite_number_never_becomes_one(bad: Any) -> None:
     assert quantiles(s, runs) == {}
 
 
+def test_the_samples_of_an_accuracy_are_the_rows_that_have_a_target_not_the_calls() -> None:
+    s = session([build("fp32")], targets=dataclasses.replace(CHECKED, samples=CHECKED.samples * 8 - 3))
+    runs = [dataclasses.replace(r, arrays={}) if r.purpose == "accuracy" else r for r in all_runs(s)]
+    assert only(s, runs)["metrics"]["accuracy"]["samples"] == CHECKED.samples * 8 - 3
+
+
+def test_data_that_does_not_fit_is_not_called_absent() -> None:
+    why = "test items have shape [8], which does not fit this input case"
+    s = session([build("fp32")], has_data=False, targets=None, targets_absent=why)
+    assert only(s, all_runs(s))["metrics"]["accuracy"] == {"absent": why}
+
+
 def test_uncalibrated_quantization_has_no_accuracy() -> None:
     note = "calibrated on 1 example inputs"
     s = session([build("fp32"), build("int8", calibrated=False, notes=(note,), caveats=("low_sqnr",))])
@@ -495,7 +509,15 @@ def test_noise_drift_and_modes_are_caveats_that_keep_the_result_ranked() -> None
     assert only(s, [*runs, *own])["caveats"] == ["noisy"]
 
 
-def test_quantiles_are_the_mean_of_the_runs_and_keep_the_documents_index() -> None:
+def test_pooled_quantiles_show_both_modes_of_runs_that_differ() -> None:
+    s = session([build("fp32")])
+    b, on = s.package.builds[0], s.devices[0]
+    runs = [run(b, on, "latency", r, summary=summary(np.full(100, ms * 1e6))) for r, ms in enumerate((1.0, 1.0, 3.0))]
+    found = quantiles(s, runs)[0]
+    assert (found[0], found[50], found[100]) == (1.0, 1.0, 3.0)
+
+
+def test_quantiles_keep_the_documents_index() -> None:
     s = session([build("ptl", status="failed", reason="broke"), *VARIANTS])
     found = quantiles(s, all_runs(s))
     assert sorted(found) == [1, 2, 3, 4]

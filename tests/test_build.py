@@ -15,13 +15,14 @@ import torch
 
 from harness.build import BuildTask, Prepared, build_variant, prepare
 from harness.build import cache as build_cache
+from harness.build import keys as build_keys
 from harness.build import steps as build_steps
 from harness.config import parse
-from harness.data import load_data
+from harness.data import Split, load_data
 from harness.errors import UserCodeError
 from harness.experiment import Experiment
-from harness.samples import choose, device_samples, read_tensor
-from harness.types import Build, Variant
+from harness.samples import choose, device_samples
+from harness.types import Build, CheckSet, Step, TensorFile, Variant
 
 USER = """
 import torch
@@ -91,6 +92,11 @@ def experiment(folder: Path, variants: str = "{name: fp32}", *, data: str = 'fac
 def build(of: Experiment, folder: Path, name: str | None = None) -> list[Build]:
     wanted = [v for v in of.planned_variants if name is None or v.name == name]
     return [b for v in wanted for b in build_variant(BuildTask(experiment=of, variant=v, folder=folder))]
+
+
+def read_tensor(file: TensorFile, folder: Path) -> np.ndarray[Any, Any]:
+    """All rows of a tensor file: samples x batch on the first dimension."""
+    return np.fromfile(folder / f"{file.sha256}.bin", file.spec.numpy).reshape(-1, *file.spec.shape[1:])
 
 
 SLIM = "{prune_channels: {round_to: 1}}, {finetune: {epochs: 1}}"
@@ -285,3 +291,38 @@ def test_records_are_json_that_reads_back_whole(tmp_path: Path, shared_cache: Pa
     for path in (shared_cache / "builds").glob("*.json"):
         assert json.loads(path.read_text())
         assert build_cache.read(path.stem, tmp_path / "c") is not None
+
+
+def test_a_students_package_that_lies_elsewhere_is_in_the_key_of_its_step(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "src" / "userstudents"
+    package.mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(package.parent))
+    (package / "__init__.py").write_text("")
+    (package / "zoo.py").write_text("from userstudents import blocks\n")
+    step = Step(name="distill", params={"student": "userstudents.zoo:make"})
+    keys = set()
+    for content in ("a = 1\n", "a = 2\n"):
+        (package / "blocks.py").write_text(content)
+        keys.add(build_keys.step_key("before", step, seed=0, data=None, train={}, folder=tmp_path / "yaml"))
+    assert len(keys) == 2
+
+
+def test_the_shapes_that_a_model_is_captured_with_are_in_the_key_of_its_score(tmp_path: Path) -> None:
+    keys = set()
+    for model in ('factory: "userpart:make"', 'factory: "userpart:make", dynamic_shapes: "userpart:student"'):
+        check = CheckSet(input="default", inputs=())
+        keys.add(build_keys.score_key("model", experiment(tmp_path, model=model), check, (), None))
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_augmented_items_count_by_content_unless_no_seed_holds_them(own_generator: bool) -> None:
+    generator = torch.Generator() if own_generator else None
+
+    class Augmented(list[float]):
+        def __getitem__(self, i: Any) -> Any:
+            return super().__getitem__(i) + torch.rand(2, generator=generator), 0
+
+    first, second = (build_keys.split_key(Split(name="train", source=Augmented([x, 1.0]))) for x in (0.0, 5.0))
+    assert (first == second) == own_generator

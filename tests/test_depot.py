@@ -185,3 +185,37 @@ def test_big_is_the_fastest_cluster_and_unknown_without_clusters() -> None:
 def test_what_is_not_a_device_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         resolve(name)
+
+
+def test_a_process_that_nobody_could_end_does_not_begin(depot: Depot) -> None:
+    """On a full disk the pid cannot be written; a folder in its place is the same to the script."""
+    folder = Path(depot.run_dir("r1"))
+    (folder / "pid.tmp").mkdir(parents=True)
+    depot.start("r1", ["touch", f"{folder}/begun"], b"{}")
+    time.sleep(0.5)
+    assert not (folder / "begun").exists()
+
+
+def test_one_bad_leftover_does_not_keep_the_device_from_being_used(depot: Depot) -> None:
+    from harness.devices.bench import clear
+
+    depot.start("r1", ["true"], b"not even json")
+    depot.start("r2", ["true"], b"{}")
+    for run in ("r1", "r2"):
+        wait_for(depot, run)
+    with pytest.raises(RuntimeError):
+        clear(depot, lambda depot, run: (_ for _ in ()).throw(RuntimeError(run)))
+    clear(depot, lambda depot, run: None)
+    assert depot.leftovers() == []
+
+
+def test_who_waits_for_a_lock_may_give_up(tmp_path: Path) -> None:
+    from harness.locks import file_lock
+
+    def give_up() -> None:
+        raise TimeoutError
+
+    with file_lock(tmp_path / "lock"), pytest.raises(TimeoutError), file_lock(tmp_path / "lock", give_up):
+        raise AssertionError("two held it")
+    with file_lock(tmp_path / "lock", give_up):
+        pass

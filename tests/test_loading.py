@@ -89,6 +89,18 @@ def test_a_syntax_error_is_told_with_its_line(tmp_path: Path) -> None:
         import_factory("userbad:f", tmp_path)
 
 
+def test_where_user_code_failed_is_told_without_the_path_of_a_home(tmp_path: Path) -> None:
+    (tmp_path / "userpkg").mkdir()
+    (tmp_path / "userpkg" / "bad.py").write_text("raise ValueError('no')\n")
+    with pytest.raises(UserCodeError) as caught:
+        import_factory("userpkg.bad:f", tmp_path)
+    assert caught.value.what.endswith("ValueError: no (userpkg/bad.py:1)")
+    (tmp_path / "userpkg" / "worse.py").write_text("def f(:\n")
+    with pytest.raises(UserCodeError) as caught:
+        import_factory("userpkg.worse:f", tmp_path)
+    assert str(tmp_path) not in caught.value.what and "(userpkg/worse.py:1)" in caught.value.what
+
+
 def weights(folder: Path, value: Any, name: str = "w.pt") -> str:
     torch.save(value, folder / name)
     return f'factory: "usernet:make", weights: {name}'

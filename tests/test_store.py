@@ -8,14 +8,16 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from harness.errors import StoreError, UsageError
 from harness.store import Store, blob
-from harness.store.engine import HEAD
+from harness.store.engine import HEAD, shown
 from harness.store.store import cell_key
 from harness.types import Cell, DeviceFacts, DeviceSpec, Measurement, Package, Run, SessionDevice
 
@@ -60,9 +62,17 @@ def store(url: str) -> Store:
     return Store.open(url, create=True)
 
 
-def begin(store: Store, label: str | None = None, key: str = "k") -> str:
+def begin(
+    store: Store,
+    label: str | None = None,
+    key: str = "k",
+    quick: bool = False,
+    kind: Literal["experiment", "measure"] = "experiment",
+) -> str:
     spec = DeviceSpec(name="local", uri="local")
-    return store.begin(package=PACKAGE, plan={"seed": 1}, plan_key=key, label=label, quick=False, devices=[spec])
+    return store.begin(
+        package=PACKAGE, plan={"seed": 1}, plan_key=key, label=label, quick=quick, devices=[spec], kind=kind
+    )
 
 
 def test_what_is_stored_comes_back_equal(store: Store) -> None:
@@ -123,6 +133,68 @@ def test_an_unknown_experiment_is_refused_with_those_that_are_there(store: Store
     begin(store, label="r1")
     with pytest.raises(UsageError, match="exp \\(label r1\\)"):
         store.latest("nope")
+
+
+def test_a_quick_session_is_the_newest_but_never_the_newest_full_one(store: Store) -> None:
+    full = begin(store)
+    time.sleep(0.002)
+    quick = begin(store, quick=True)
+    assert store.latest() == quick
+    assert store.latest("exp", quick=False) == full
+
+
+def test_where_all_sessions_are_quick_the_refusal_says_so(store: Store) -> None:
+    begin(store, quick=True)
+    with pytest.raises(UsageError, match="--quick sessions only") as refused:
+        store.latest(quick=False)
+    assert "without --quick" in str(refused.value.hint)
+
+
+def test_an_experiment_goes_before_a_measured_file_of_its_name(store: Store) -> None:
+    experiment = begin(store)
+    time.sleep(0.002)
+    begin(store, kind="measure")
+    assert store.latest("exp") == experiment
+
+
+def test_several_processes_open_one_new_store(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from harness.store import Store
+import alembic.command  # slow to import: done before the start
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+Store.open(sys.argv[1], create=True).list_sessions()
+"""
+    for attempt in range(2):
+        url, start = f"sqlite:///{tmp_path}/{attempt}/h.db", str(time.time() + 2.5)
+        started = [
+            subprocess.Popen([sys.executable, "-c", program, url, start], stderr=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        said = [process.communicate(timeout=60)[1] for process in started]
+        assert [process.returncode for process in started] == [0] * 4, said
+
+
+def test_a_store_whose_making_was_interrupted_is_made_by_the_next(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alembic import op
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_index", killed)  # after three tables, before the last
+        with pytest.raises(KeyboardInterrupt):
+            Store.open(url, create=True)
+    with sqlite3.connect(tmp_path / "a" / "harness.db") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+    assert begin(Store.open(url, create=True))
+
+
+def test_a_password_is_not_shown() -> None:
+    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
 
 
 def test_reading_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:

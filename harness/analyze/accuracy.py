@@ -16,6 +16,7 @@ from harness.analyze.rows import Row
 from harness.analyze.status import number
 from harness.types import Session
 
+NO_DATA = "no data in the experiment"
 NO_SCORES = "the metric gives no score per sample"
 
 
@@ -60,8 +61,10 @@ class Score:
 def score(row: Row, session: Session, task: Task) -> Score:
     """What the accuracy run said. Without data, without calibration data, or without targets it is absent."""
     checks = session.package.checks.get(row.build.input)
-    if task.name is None or (checks and not checks.has_data):
-        return Score(absent="no data in the experiment")
+    if task.name is None:
+        return Score(absent=NO_DATA)
+    if checks and not checks.has_data:
+        return Score(absent=checks.targets_absent or NO_DATA)
     if not row.build.calibrated:
         said = next((note for note in row.build.notes if "calibrated on" in note), "calibrated on example inputs")
         return Score(absent=said)
@@ -128,5 +131,6 @@ def accuracy_drop(own: Score, reference: Score | None, task: Task, is_reference:
 
 
 def _checked(row: Row, session: Session) -> int | None:
+    """Samples that have a target: calls are fewer where one takes a batch, and the last may be filled up."""
     checks = session.package.checks.get(row.build.input)
-    return checks.inputs[0].samples if checks and checks.inputs else None
+    return checks.targets.samples if checks and checks.targets else None

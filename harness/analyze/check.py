@@ -47,13 +47,12 @@ def output_check(
     *,
     precision: Precision,
     has_data: bool,
-    calibrated: bool = True,
     min_sqnr_db: float | None = None,
     top1: bool = False,
 ) -> CheckResult:
     """Compares outputs leaf by leaf; each array is (samples, *shape of one call's leaf).
 
-    `calibrated`: False where PTQ used the example inputs. `min_sqnr_db` replaces the floor whatever the precision.
+    `has_data`: False also where PTQ used the example inputs. `min_sqnr_db` replaces the floor whatever the precision.
     `top1`: also ask for 99 % equal argmax over the last axis of the first leaf (the built-in `accuracy` with data).
     Integer and bool leaves are signals like any other. Never raises: what cannot be compared is a failed check."""
     if broken := _incomparable(expected, got):
@@ -61,15 +60,14 @@ def output_check(
     pairs = [(_signal_db(e, g), _max_abs(e, g)) for e, g in zip(expected, got, strict=True)]
     sqnr_db, max_abs = min(p[0] for p in pairs), max(p[1] for p in pairs)
     worst = [p[0] for p in pairs].index(sqnr_db)
-    trusted = has_data and calibrated
     int8 = precision == "static_int8"
     floor = (
         min_sqnr_db
         if min_sqnr_db is not None
-        else (UNCALIBRATED_FLOOR_DB if int8 and not trusted else FLOORS_DB[precision])
+        else (UNCALIBRATED_FLOOR_DB if int8 and not has_data else FLOORS_DB[precision])
     )
     agreement = _agreement(expected[0], got[0]) if top1 and has_data else None
-    caveats = ("low_sqnr",) if int8 and not trusted and sqnr_db < LOW_SQNR_DB else ()
+    caveats = ("low_sqnr",) if int8 and not has_data and sqnr_db < LOW_SQNR_DB else ()
     reason = None
     if sqnr_db < floor:
         where = f" in output {worst}" if len(pairs) > 1 else ""

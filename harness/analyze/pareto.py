@@ -20,14 +20,10 @@ DRAWS = 2000
 _WORK = 40_000_000  # comparisons: with many points fewer draws are made
 
 
-def dominates(one: ArrayLike, other: ArrayLike) -> bool:
-    """Whether `one` is nowhere worse and somewhere better (less is better). Raises HarnessError for NaN or infinity."""
-    a, b = _points(one), _points(other)
-    return bool((a <= b).all() and (a < b).any())
-
-
 def front(points: ArrayLike) -> list[int]:
     """Indices of the points that none dominates, in the order given; equal points stand or fall together.
+
+    A point dominates another where it is nowhere worse and somewhere better (less is better).
 
     Raises HarnessError for NaN or infinity."""
     values = _points(points)

@@ -16,6 +16,7 @@ from harness.analyze.accuracy import Score, Task, accuracy, accuracy_drop, score
 from harness.analyze.choose import choose
 from harness.analyze.draws import Raw
 from harness.analyze.rows import Planned, Row, rows
+from harness.analyze.stats import QUANTILES
 from harness.analyze.status import caveats, number, run_quantiles, verdict
 from harness.metrics import METRICS
 from harness.types import DeviceFacts, DeviceSpec, Run, Session
@@ -45,14 +46,15 @@ def raw_values(session: Session, runs: Sequence[Run]) -> list[Raw]:
 
 
 def quantiles(session: Session, runs: Sequence[Run]) -> Mapping[int, list[float]]:
-    """Index of a result in the document -> its latency at the quantiles 0, 0.01 … 1 in ms: the mean over its runs'.
+    """Index of a result in the document -> its latency at the quantiles 0, 0.01 … 1 in ms, of all its runs pooled
+    (each run weighs the same, however many samples it has).
 
     Results without counted latency runs are left out."""
     found: dict[int, list[float]] = {}
     for index, row in enumerate(rows(session, runs)):
         per_run = [q for run in row.counted("latency") if (q := run_quantiles(run))]
         if per_run:
-            found[index] = [float(v) for v in np.mean(per_run, axis=0)]
+            found[index] = np.quantile(np.concatenate(per_run), np.linspace(0.0, 1.0, QUANTILES)).tolist()
     return found
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import pipeline
-from harness.errors import HarnessError, StoreError
+from harness.errors import HarnessError, StoreError, UsageError
 from harness.interfaces import PageData
 from harness.metrics import constraint
 from harness.store import Store
@@ -28,6 +29,8 @@ def store_url(given: str | None) -> str:
 def artifacts_folder(url: str) -> Path:
     """HARNESS_ARTIFACTS, else beside a SQLite store, else in the working folder."""
     if given := os.environ.get("HARNESS_ARTIFACTS"):
+        if "://" in given:
+            raise UsageError(f"HARNESS_ARTIFACTS {given.partition('://')[0]}://…: a folder is needed for now")
         return Path(given).absolute()
     path = sqlite_path(url)
     return (path.parent if path is not None else Path(".harness")).absolute() / "artifacts"
@@ -38,13 +41,37 @@ def emit(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+#: an absolute path of two parts or more, bare or in a URL such as file:///…; never the path of an address
+_ABSOLUTE = re.compile(r"(?:(?<![\w./])|(?<=://)|(?<=:///))(?:/[^\s/\"'`#:,\]})]+){2,}/?")
+_HOME = re.compile(r"/(?:home|Users)/[^/]+/?")
+
+
+def discreet(value: Any, identify: bool) -> Any:
+    """The same value, its texts without absolute paths: they tell a user's name. A path keeps its last part."""
+    if identify:
+        return value
+    if isinstance(value, str):
+        return _ABSOLUTE.sub(lambda m: "…" if _HOME.fullmatch(m[0]) else "…/" + Path(m[0]).name, value)
+    if isinstance(value, Mapping):
+        return {key: discreet(item, identify) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [discreet(item, identify) for item in value]
+    return value
+
+
+def concluded(session: Session, runs: Sequence[Run], files: Path, report: str | None, identify: bool) -> dict[str, Any]:
+    """The session's document as it may leave this computer."""
+    document = discreet(pipeline.conclude(session, runs, files, None, identify), identify)
+    return dict(document) | {"report": report}
+
+
 def page(store: Store, session: Session, files: Path, out: Path, identify: bool) -> tuple[dict[str, Any], str | None]:
     """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked."""
     from harness.analyze import results
     from harness.report.page import render
 
     runs = pipeline.scored_runs(store, session)
-    document = pipeline.conclude(session, runs, files, os.path.relpath(out), identify)
+    document = concluded(session, runs, files, os.path.relpath(out), identify)
     why_not = _why_not(session, runs, document)
     data = PageData(
         document=document,
@@ -99,11 +126,6 @@ def _why_not(session: Session, runs: Sequence[Run], document: Mapping[str, Any])
 
 def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
     """What the page says of how its numbers were made; nothing that names the host or a place on it."""
-    import re
-
-    text = session.package.yaml
-    if not identify:  # an absolute path tells a user's name
-        text = re.sub(r"(?<![\w.:/])(?:/[^\s/\"'#:,\]}]+){2,}", lambda m: "…/" + m[0].rsplit("/", 1)[1], text)
     devices = {}
     for device in session.devices:
         label = pipeline.device_label(device.spec, device.facts, identify)
@@ -117,13 +139,14 @@ def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
     if overheads:
         measured["loop_overhead_ns (median of runs)"] = overheads[len(overheads) // 2]
     notice = {"Notice": "A quick session: one repeat of everything. It never decides."} if session.quick else {}
-    return notice | {
+    told = {
         "session": {"id": session.id, "begun": session.created_utc, "finished": session.finished_utc or "not finished"},
         "devices": devices,
         "plan": measured,
         "toolchain": dict(session.package.toolchain),
-        "experiment": text,
+        "experiment": session.package.yaml,
     }
+    return notice | dict(discreet(told, identify))
 
 
 def _device_lines(device: Any) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import store_url
+from harness.commands.common import discreet, store_url
 from harness.errors import ToolchainError, UsageError
 from harness.store import Store
 from harness.types import Run
@@ -32,7 +32,7 @@ def export_runs(
         if not wanted:
             opened.latest(experiment, label)  # says what there is
         rows = [
-            _row(run, sessions[identity], form)
+            _row(run, sessions[identity], form, identify)
             for identity in sessions
             if identity in wanted
             for run in opened.runs(identity, arrays=form != "csv")
@@ -57,7 +57,7 @@ def export_runs(
     return 0
 
 
-def _row(run: Run, session: dict[str, Any], form: str) -> dict[str, Any]:
+def _row(run: Run, session: dict[str, Any], form: str, identify: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "session": run.session,
         "experiment": session["experiment"],
@@ -85,6 +85,7 @@ def _row(run: Run, session: dict[str, Any], form: str) -> dict[str, Any]:
         "started_utc": run.started_utc,
         "artifact_sha256": run.artifact_sha256,
     }
+    row = discreet(row, identify)
     row |= {m.metric: m.values[0] for m in run.measurements if len(m.values) == 1}
     row |= {f"latency_{k}_ms": v for k, v in run.summary.items() if k in ("p50", "p90", "p95", "p99", "mean", "min")}
     if form != "csv":

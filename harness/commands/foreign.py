@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,12 @@ BACKENDS = {b"XnnpackBackend": "xnnpack", b"VulkanBackend": "vulkan", b"QnnBacke
 #: dB that --expect asks of a file whose precision nobody told us: the floor of static int8
 FLOOR_DB = 25.0
 INPUT_SEED = 0
+MAX_INPUT_BYTES = 1 << 32
+#: what numpy raises for a file that is no archive of arrays, or a broken one
+DAMAGED = (
+    *(OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, MemoryError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def package_of(
@@ -62,15 +70,16 @@ def package_of(
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     settings.files.mkdir(parents=True, exist_ok=True)
-    artifact = _artifact(content, file.suffix, runtime, settings.files)
     files = Files(settings.files)
+    artifact = _artifact(content, file.suffix, runtime, files)
     if arrays is not None:
-        tensors = _from_npz(arrays, "--inputs")
+        tensors = _from_npz(arrays, "--inputs", INPUT_DTYPES)
     else:
         specs = [_parse(text) for text in given] or _described(artifact, device, files, settings, screen)
         tensors = [_generated(spec, index) for index, spec in enumerate(specs)]
-    inputs = tuple(_store_tensor(tensor, settings.files) for tensor in tensors)
-    expected = () if expect is None else tuple(_store_tensor(t, settings.files) for t in _from_npz(expect, "--expect"))
+    inputs = tuple(_store_tensor(tensor, files) for tensor in tensors)
+    wanted = [] if expect is None else _from_npz(expect, "--expect", tuple(DTYPES))
+    expected = tuple(_store_tensor(tensor, files) for tensor in wanted)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem)[:100]
     name = name if re.fullmatch(NAME, name) else "file"
     build = Build(
@@ -97,13 +106,11 @@ def package_of(
     return Package(schema=SCHEMA, experiment=experiment, yaml="", builds=(build,), checks=checks, nulls={}), files
 
 
-def _artifact(content: bytes, suffix: str, runtime: str, folder: Path) -> Artifact:
+def _artifact(content: bytes, suffix: str, runtime: str, files: Files) -> Artifact:
     import zstandard
 
-    sha256 = hashlib.sha256(content).hexdigest()
-    (folder / f"{sha256}{suffix}").write_bytes(content)
     return Artifact(
-        sha256=sha256,
+        sha256=files.put(content, suffix),
         suffix=suffix,
         size_bytes=len(content),
         compressed_bytes=len(zstandard.ZstdCompressor(level=19).compress(content)),
@@ -125,10 +132,18 @@ def _parse(text: str) -> TensorSpec:
             f"--input {text!r} is not SHAPE[:DTYPE]",
             f"for example 1,3,224,224:float32; one of {', '.join(INPUT_DTYPES)}",
         )
-    shape = tuple(int(n) for n in re.split("[,x]", match[1]))
-    if 0 in shape or TensorSpec(dtype=dtype, shape=shape).call_bytes > 1 << 32:
-        raise UsageError(f"--input {text!r}: impossible size")
-    return TensorSpec(dtype=dtype, shape=shape)
+    return _possible(dtype, [int(n) for n in re.split("[,x]", match[1])], f"--input {text!r}")
+
+
+def _possible(dtype: Any, shape: Any, where: str) -> TensorSpec:
+    """The input as it is told, by the user or by a file; UsageError where we cannot make such a tensor."""
+    if dtype not in INPUT_DTYPES:
+        raise UsageError(f"{where}: the dtype {dtype} cannot be fed", f"a runner takes {', '.join(INPUT_DTYPES)}")
+    if not all(isinstance(n, int) and n > 0 for n in shape):
+        raise UsageError(f"{where}: the shape {shape} is impossible", "every dimension is at least 1")
+    if math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize > MAX_INPUT_BYTES:
+        raise UsageError(f"{where}: impossible size", f"an input has at most {MAX_INPUT_BYTES >> 30} GiB")
+    return TensorSpec(dtype=dtype, shape=tuple(shape))
 
 
 def _described(
@@ -141,7 +156,7 @@ def _described(
         variant="file", seed=0, exporter="executorch", backend="", input="default", device_id="", threads=1, cpus="any"
     )
     planned = PlannedRun(cell=cell, purpose="load", repeat=0, block=0, position=0, artifact=artifact, inputs=())
-    with opened(device, collector(settings.store_url, files.folder, settings.folder)) as bench:
+    with opened(device, collector(settings.store_url)) as bench:
         attempt = measuring.measure(
             planned,
             depot=bench.depot,
@@ -160,36 +175,48 @@ def _described(
         )
     load = attempt.lines.one("load") or {}
     try:
-        return [TensorSpec(dtype=i["dtype"], shape=tuple(i["shape"])) for i in load["inputs"]]
+        said = [(i["dtype"], list(i["shape"])) for i in load["inputs"]]
     except (KeyError, TypeError) as error:
         raise UsageError("the file does not describe its inputs", "name each with --input SHAPE[:DTYPE]") from error
+    return [_possible(dtype, shape, f"the file's input {index}") for index, (dtype, shape) in enumerate(said)]
 
 
 def _generated(spec: TensorSpec, index: int) -> np.ndarray[Any, Any]:
     """Floats uniform in [-1, 1) by a fixed seed, integers and bools 0."""
     if spec.numpy.kind != "f":
         return np.zeros(spec.shape, spec.numpy)
-    return np.random.default_rng([INPUT_SEED, index]).uniform(-1, 1, spec.shape).astype(spec.numpy)
-
-
-def _from_npz(path: Path, option: str) -> list[np.ndarray[Any, Any]]:
-    """The arrays of a .npz in the order they were saved; pickled objects are refused."""
-    names = {np.dtype(code): name for name, code in DTYPES.items()}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        return np.random.default_rng([INPUT_SEED, index]).uniform(-1, 1, spec.shape).astype(spec.numpy)
+    except MemoryError as error:
+        raise UsageError(f"input {index}: {list(spec.shape)} does not fit this host's memory") from error
+
+
+def _from_npz(path: Path, option: str, dtypes: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+    """The arrays of a .npz in the order they were saved; pickled objects are refused."""
+    hint = "np.savez(path, first, second) makes one"
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UsageError(f"{option} {path}: one bare array, not a .npz", hint)
+        with archive:
             out = [archive[key] for key in archive.files]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{option} {path}: {error}", "np.savez(path, first, second) makes one") from error
+    except DAMAGED as error:
+        raise UsageError(f"{option} {path}: {error}", hint) from error
+    if not out:
+        raise UsageError(f"{option} {path}: no arrays", hint)
+    known = [np.dtype(DTYPES[name]) for name in dtypes]
     for array in out:
-        if array.dtype not in names:
-            raise UsageError(f"{option} {path}: dtype {array.dtype} is not one of {', '.join(DTYPES)}")
+        if not isinstance(array, np.ndarray) or array.dtype not in known:
+            said = getattr(array, "dtype", "of a file that is no array")
+            raise UsageError(f"{option} {path}: dtype {said} is not one of {', '.join(dtypes)}", hint)
+        if array.size == 0:
+            raise UsageError(f"{option} {path}: an array of shape {list(array.shape)} is empty", hint)
     return out
 
 
-def _store_tensor(array: np.ndarray[Any, Any], folder: Path) -> TensorFile:
+def _store_tensor(array: np.ndarray[Any, Any], files: Files) -> TensorFile:
     raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-    sha256 = hashlib.sha256(raw).hexdigest()
-    (folder / f"{sha256}.bin").write_bytes(raw)
+    sha256 = files.put(raw, ".bin")
     dtype = {np.dtype(code): name for name, code in DTYPES.items()}[array.dtype]
     samples = array.shape[0] if array.ndim else 1
     return TensorFile(spec=TensorSpec(dtype=dtype, shape=tuple(array.shape)), sha256=sha256, samples=samples)

@@ -19,6 +19,8 @@ from harness.devices.facts import target
 from harness.devices.spec import resolve
 from harness.errors import DeviceError, HarnessError, UsageError
 from harness.paths import cache_dir
+from harness.store import Store
+from harness.store.engine import shown
 
 RUNTIMES = ("executorch", "torchscript", "null")
 COMPRESS = ("torch", "torchao", "executorch", "torch_pruning", "mlxtend", "safetensors")
@@ -114,13 +116,12 @@ def _checks(store: str | None) -> list[dict[str, Any]]:
     writable = _writable(cache_dir())
     add("cache folder", str(cache_dir()) if writable else "", "make it writable or set HARNESS_CACHE")
     url = store_url(store)
+    name = shown(url)
     try:
-        from harness.store import Store
-
         Store.open(url).close()
-        add("store", url, "")
+        add("store", name, "")
     except UsageError:
-        add("store", f"{url} (made by the first run)", "")
+        add("store", f"{name} (made by the first run)", "")
     except HarnessError as error:
         add("store", "", str(error))
     for entry in look([]):

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import pipeline
-from harness.commands.common import artifacts_folder, decided, emit, page, store_url
+from harness.analyze.pick import CELL
+from harness.commands.common import artifacts_folder, concluded, decided, emit, page, store_url
 from harness.errors import UsageError
 from harness.metrics import constraint, metric
 from harness.package import Files
 from harness.store import Store
-from harness.types import Session
+from harness.types import Artifact, Session
 
 
-def _latest(store: Store, experiment: str | None, label: str | None) -> Session:
-    session = store.session(store.latest(experiment, label))
+def _latest(store: Store, experiment: str | None, label: str | None, quick: bool | None = None) -> Session:
+    session = store.session(store.latest(experiment, label, quick))
     if experiment is None or label is None:
         shown = f" label {session.label}" if session.label else ""
         print(f"{session.experiment}{shown}, session {session.id[:8]} of {session.created_utc[:16]}", file=sys.stderr)
@@ -62,14 +63,12 @@ def pick(
     url = store_url(store)
     opened = Store.open(url)
     try:
-        session = _latest(opened, experiment, label)
+        session = _latest(opened, experiment, label, quick=False)  # quick ones never decide
         runs = pipeline.scored_runs(opened, session)
     finally:
         opened.close()
-    if session.quick:
-        raise UsageError("the newest session is a --quick one, which never decides", "harness run without --quick")
     files = artifacts_folder(url)
-    document = pipeline.conclude(session, runs, files, None, identify)
+    document = concluded(session, runs, files, None, identify)
     rule = session.package.experiment.get("pick") or {}
     wanted = minimize or rule.get("minimize", "latency_ms")
     constraints = [constraint(text) for text in rule.get("where", [])] if given is None else given
@@ -93,32 +92,41 @@ def pick(
 
 
 def ship(chosen: Mapping[str, Any], document: Mapping[str, Any], session: Session, files: Files, out: Path) -> None:
-    """The picked artifact, its manifest and a model card."""
+    """The picked artifact (one per input case, where they differ), its manifest and a model card."""
     from harness.report.card import model_card
 
-    keys = ("variant", "seed", "exporter", "backend", "input")
-    build = next(b for b in session.package.builds if all(getattr(b, k) == chosen[k] for k in keys))
-    assert build.artifact is not None
-    row = next(
-        r
-        for r in document["results"]
-        if all(r[k] == chosen[k] for k in keys) and chosen["device"] in ("*", r["device"])
-    )
+    rows = [r for r in document["results"] if r["device"] and all(chosen[k] in ("*", r[k]) for k in CELL)]
+    artifacts = {row["input"]: _artifact(session, row) for row in rows}
+    several = len({artifact.sha256 for artifact in artifacts.values()}) > 1
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{session.experiment}-{build.variant}{build.artifact.suffix}"
-    shutil.copyfile(files(build.artifact.sha256, build.artifact.suffix), out / name)
+    shipped = []
+    for case, artifact in artifacts.items():
+        name = f"{session.experiment}-{chosen['variant']}{f'-{case}' if several else ''}{artifact.suffix}"
+        shutil.copyfile(files(artifact.sha256, artifact.suffix), out / name)
+        said = dataclasses.asdict(artifact) | {"toolchain": dict(artifact.toolchain)}
+        shipped.append({"input": case, "file": name, "artifact": said})
     manifest = {
         "schema": 1,
         "experiment": session.experiment,
-        "label": session.label,
+        "label": document["label"],
         "session": session.id,
-        "file": name,
-        "artifact": dataclasses.asdict(build.artifact) | {"toolchain": dict(build.artifact.toolchain)},
+        # the first case's, which is all there is of a model with one
+        "file": shipped[0]["file"],
+        "artifact": shipped[0]["artifact"],
+        "result": rows[0],
+        "files": shipped,
+        "results": rows,
         "pick": dict(chosen),
-        "result": row,
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     (out / "MODEL_CARD.md").write_text(model_card(manifest, document), encoding="utf-8")
+
+
+def _artifact(session: Session, row: Mapping[str, Any]) -> Artifact:
+    keys = ("variant", "seed", "exporter", "backend", "input")
+    build = next(b for b in session.package.builds if all(getattr(b, k) == row[k] for k in keys))
+    assert build.artifact is not None
+    return build.artifact
 
 
 def runs(store: str | None, json_out: bool) -> int:

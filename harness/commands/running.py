@@ -11,6 +11,7 @@ from harness import package as packages
 from harness.commands.common import artifacts_folder, emit, page, store_url
 from harness.devices.spec import resolve
 from harness.errors import UsageError
+from harness.quiet import stdout_to_stderr
 from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
@@ -81,7 +82,14 @@ def run(
         experiment = pipeline.narrowed(experiment, devices, variants)
         folder = Path(experiment.folder)
     settings = _settings(
-        store, folder, label=label, fresh=fresh, quick=quick, max_minutes=max_minutes, identify=identify
+        store,
+        folder,
+        label=label,
+        fresh=fresh,
+        quick=quick,
+        max_minutes=max_minutes,
+        identify=identify,
+        carried=packaged,
     )
     if dry:
         from harness.commands.dry import tell_plan
@@ -93,7 +101,7 @@ def run(
             quick,
             json_out,
         )
-    with Screen() as screen:
+    with stdout_to_stderr(), Screen() as screen:  # a user's metric may print
         if packaged:
             kept = packages.keep(package, files, settings.files)
             session = pipeline.run_package(package, kept, [resolve(n) for n in names], settings, screen)

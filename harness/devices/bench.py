@@ -53,23 +53,31 @@ Collect = Callable[[Depot, str], None]
 
 
 @contextmanager
-def opened(spec: DeviceSpec, collect: Collect) -> Iterator[Bench]:
-    """Waits for the device to be free, then holds it. Before anything else, each run that a dead host left is ended
-    (one that had finished is handed to `collect` first) and removed: no two runners are ever alive together."""
+def opened(spec: DeviceSpec, collect: Collect, while_waiting: Callable[[], None] = lambda: None) -> Iterator[Bench]:
+    """Waits for the device to be free (calling `while_waiting`, which may raise), then holds it. Before anything
+    else, each run that a dead host left is ended (one that had finished is handed to `collect` first) and removed: no
+    two runners are ever alive together."""
     transport = open_transport(spec)
     try:
         facts = read_facts(transport, spec)
         depot = Depot(transport, workdir(spec), spec.name)
         locks = cache_dir() / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with file_lock(Path(locks / f"device-{facts.device_id}.lock")):
-            for run in depot.leftovers():
-                depot.end(run)
-                collect(depot, run)
-                depot.remove(depot.run_dir(run))
+        with file_lock(Path(locks / f"device-{facts.device_id}.lock"), while_waiting):
+            clear(depot, collect)
             yield Bench(spec=spec, facts=facts, depot=depot, lock_file=f"{depot.workdir}/runner.lock")
     finally:
         transport.close()
+
+
+def clear(depot: Depot, collect: Collect) -> None:
+    """Ends every run in the device's folder, hands it to `collect`, and removes it whatever comes of that."""
+    for run in depot.leftovers():
+        depot.end(run)
+        try:
+            collect(depot, run)
+        finally:
+            depot.remove(depot.run_dir(run))
 
 
 def facts_of(spec: DeviceSpec) -> DeviceFacts:

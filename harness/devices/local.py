@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import TransportError
+from harness.errors import DeviceError, TransportError
 from harness.interfaces import Completed, Transport
 from harness.types import DeviceSpec
 
@@ -29,6 +29,8 @@ class Local:
     def pull(self, remote: str, local: Path) -> None:
         try:
             shutil.copyfile(remote, local)
+        except FileNotFoundError as error:  # an answer, and no failed link
+            raise DeviceError(f"local: there is no {Path(remote).name}") from error
         except OSError as error:
             raise TransportError(f"local: cannot read {remote}: {error.strerror or error}") from error
 

@@ -97,6 +97,8 @@ def verdict(lines: Lines, state: str) -> tuple[Status, str | None]:
             return "skipped", f"{error.get('message', '')}; see docs/own-runner"[:1000]
         return ("invalid" if error.get("class") == "busy" else "failed"), reason
     end = lines.one("end")
+    if code and end is None:
+        return "failed", f"the runner ended with exit {code} and said nothing"
     if code is None or end is None:
         return "invalid", "cut off: the runner did not write its end"
     if end.get("status") == "not_steady":

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.errors import DeviceError, RunnerError
+from harness.errors import DeviceError, HarnessError, RunnerError, TransportError
 from harness.measure import runner
 from harness.types import Cell, Measurement, PlannedRun, Run, Status, TensorSpec
 
@@ -27,8 +27,7 @@ class Interrupted(Exception):
     """The user interrupted; what was stored stays, the next start continues."""
 
 
-#: seconds a run may take before it is ended; latency has its own bound from the runner's caps
-DEADLINE_S = {"check": 3600.0, "accuracy": 3600.0, "memory": 300.0, "load": 120.0}
+START_S = 15.0  # seconds in which a started process must have begun
 
 
 class Depot(Protocol):
@@ -96,32 +95,53 @@ def measure(
     command = runner.argv(prefix, identity, planned, model, inputs, folder, lock)
     try:
         depot.start(identity, command, json.dumps(notes).encode())
-        state = _follow(depot, identity, planned)
-        return collect(depot, identity, state, notes)
-    finally:
+        return collect(depot, identity, _follow(depot, identity, planned), notes)
+    except TransportError:
+        raise  # the run may go on without us; it is collected or ended before anything else is started
+    except BaseException:
         depot.end(identity)
         depot.remove(folder)
+        raise
 
 
 def _follow(depot: Depot, run: str, planned: PlannedRun) -> str:
-    """Waits for the end, asking seldom: each look costs the device a process. Ends the run at its deadline."""
-    least = 0.5 + planned.min_seconds if planned.purpose == "latency" else 0.0
-    latest = DEADLINE_S.get(planned.purpose, runner.MAX_WARMUP_S + max(runner.MAX_STEADY_S, planned.min_seconds) + 60)
-    began, pause = time.monotonic(), 0.02
-    stopping.wait(least)
+    """Waits for the end, asking seldom: each look costs the device a process. Ends the run at its deadline.
+
+    Raises DeviceError when the run does not begin, Interrupted when the user interrupts."""
+    timed = planned.purpose == "latency"
+    latest = deadline_s(planned)
+    began, pause, most = time.monotonic(), 0.02, 0.2
+    if timed:  # one look in the warm-up, for what dies at once; then none before it can have ended
+        stopping.wait(0.3)
+        if depot.poll(run) in ("waiting", "running"):
+            stopping.wait(0.2 + planned.min_seconds)
+        pause, most = 0.1, 1.0
     while (state := depot.poll(run)) in ("waiting", "running"):
         if stopping.is_set():
             raise Interrupted
-        if time.monotonic() - began > latest:
+        elapsed = time.monotonic() - began
+        if state == "waiting" and elapsed > START_S:
+            raise DeviceError(f"the runner did not begin within {START_S:g} s", "is the device's disk full?")
+        if elapsed > latest:
             depot.end(run)
             return f"deadline {latest:g}"
         stopping.wait(pause)
-        pause = min(pause * 1.5, 0.2)
+        pause = min(pause * 1.5, most)
     return state
 
 
+def deadline_s(planned: PlannedRun) -> float:
+    """Seconds that a run may take before it is ended, beyond what the runner's own caps allow."""
+    if planned.purpose == "latency":  # a last iteration may begin just before each cap
+        return 2 * (runner.MAX_WARMUP_S + max(runner.MAX_STEADY_S, planned.min_seconds)) + 120
+    samples = planned.inputs[0].samples if planned.inputs else 1
+    return 300.0 + (2.0 * samples if planned.purpose in ("check", "accuracy") else 0.0)
+
+
 def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -> Attempt:
-    """The Run of a process that has ended, from what it left in its folder."""
+    """The Run of a process that has ended, from what it left in its folder. What it wrote is data and may be anything.
+
+    Raises TransportError when the link fails."""
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         try:
             path = Path(scratch) / "result.jsonl"
@@ -133,10 +153,25 @@ def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -
                 status, reason = "failed", f"timed out: the runner was ended after {state.split()[1]} s"
             else:
                 status, reason = runner.verdict(lines, state)
+            if status == "failed" and lines.one("error") is None:
+                reason = f"{reason}{_last_words(depot, identity, Path(scratch))}"
             outputs = _outputs(depot, identity, lines, Path(scratch)) if status == "ok" else ()
-        except (RunnerError, DeviceError) as error:
-            lines, outputs, status, reason = NO_LINES, (), "failed", error.what
-    return Attempt(run=_run(notes, lines, status, reason), outputs=outputs, lines=lines)
+            return Attempt(run=_run(notes, lines, status, reason), outputs=outputs, lines=lines)
+        except TransportError:
+            raise
+        except HarnessError as error:
+            reason = error.what
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"the runner's output is not understood: {type(error).__name__}: {error}"[:500]
+    return Attempt(run=_run(notes, NO_LINES, "failed", reason))
+
+
+def _last_words(depot: Depot, run: str, scratch: Path) -> str:
+    """The first line that the process wrote to stderr: a loader's message, say."""
+    depot.transport.pull(f"{depot.run_dir(run)}/stderr", scratch / "stderr")
+    with (scratch / "stderr").open("rb") as stream:
+        line = stream.readline(400).decode("utf-8", "replace").strip()
+    return f": {line}" if line else ""
 
 
 def _outputs(depot: Depot, run: str, lines: runner.Lines, scratch: Path) -> tuple[np.ndarray[Any, Any], ...]:
@@ -186,17 +221,6 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         )
         if slept and status == "ok":
             status, reason = "invalid", f"suspended: the device slept during {slept} of {len(blocks)} blocks"
-    keys = (
-        "threads_requested",
-        "threads",
-        "cpu_mask",
-        "clock",
-        "loader",
-        "loop_overhead_ns",
-        "backends",
-        "runtime",
-        "version",
-    )
     return Run(
         id=notes["run"],
         session=notes["session"],
@@ -216,10 +240,26 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         artifact_sha256=notes["artifact_sha256"],
         measurements=tuple(found),
         conditions=dict(notes["conditions"])
-        | {"runner": {k: start[k] for k in keys if k in start}, "memory": _memory(lines), "end": _end(lines)},
+        | {"runner": _account(start), "memory": _memory(lines), "end": _end(lines)},
         provenance=dict(notes["provenance"]) | ({"runtime": _runtime(start)} if "runtime" in start else {}),
         arrays=arrays,
     )
+
+
+def _account(start: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runner says of itself, each value of the kind that it must be."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "threads_requested": int,
+        "threads": int,
+        "cpu_mask": str,
+        "clock": str,
+        "loader": str,
+        "loop_overhead_ns": (int, float),
+        "backends": list,
+        "runtime": str,
+        "version": str,
+    }
+    return {key: start[key] for key, kind in kinds.items() if isinstance(start.get(key), kind)}
 
 
 def _runtime(start: Mapping[str, Any]) -> str:

@@ -14,19 +14,33 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     """Markdown. `manifest`: as written beside it; `document`: the session's results document."""
     told: Any = clean(manifest)
     result, pick = told["result"], told["pick"]
+    names = sorted({shipped["file"] for shipped in told["files"]})
     lines = [
-        f"# {told['file']}",
+        f"# {told['file'] if len(names) == 1 else told['experiment']}",
         "",
         f"The variant `{result['variant']}` of the experiment `{told['experiment']}`"
         + (f", label {markdown_text(told['label'])}" if told["label"] else "")
         + f", as {result['exporter']} ({result['backend']}), measured on {document['date'][:10]}.",
         "",
-        f"- SHA-256 `{told['artifact']['sha256']}`",
-        f"- runs with {result['runtime']}, {result['threads']} thread(s)",
+    ]
+    for shipped in told["files"]:
+        case = f"input case `{shipped['input']}`: " if len(told["files"]) > 1 else ""
+        lines.append(f"- {case}`{shipped['file']}`, SHA-256 `{shipped['artifact']['sha256']}`")
+    lines += [
+        f"- runs with {result['runtime']}, {result['threads']} thread(s), cpus {result['cpus']}",
         f"- chosen with probability {_number(pick.get('probability'))}",
         f"- binding constraint: {markdown_text(str(pick.get('binding') or 'none'))}",
+    ]
+    for result in told["results"]:
+        lines += _measured(result, several=len(told["results"]) > 1)
+    return "\n".join(lines) + "\n"
+
+
+def _measured(result: Any, several: bool) -> list[str]:
+    case = f", input case `{result['input']}`" if several else ""
+    lines = [
         "",
-        f"Measured on `{result['device']}` ({result['device_id']}), {result['repeats']} repeats:",
+        f"Measured on `{result['device']}` ({result['device_id']}){case}, {result['repeats']} repeats:",
         "",
         "| metric | value | 95 % interval | source |",
         "|---|---|---|---|",
@@ -42,7 +56,7 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     lines += ["", "Not measured: " + markdown_text("; ".join(absent) or "nothing") + "."]
     if result["caveats"]:
         lines += ["", "Caveats: " + ", ".join(str(c) for c in result["caveats"]) + "."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _number(value: Any) -> str:

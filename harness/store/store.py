@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, false, func, insert, select, true, update
 from sqlalchemy.engine import Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
@@ -121,11 +121,13 @@ class Store:
         with self._explained(), self._engine.begin() as connection:
             connection.execute(update(session_devices).where(mine).values(**values))
 
-    def latest(self, experiment: str | None = None, label: str | None = None) -> str:
-        """The id of the newest session (of this experiment and label); `measure` sessions only when named.
+    def latest(self, experiment: str | None = None, label: str | None = None, quick: bool | None = None) -> str:
+        """The id of the newest session (of this experiment and label; None: quick ones or not).
 
-        Raises UsageError where there is none, naming what there is."""
-        query = select(sessions.c.id).order_by(sessions.c.created_utc.desc()).limit(1)
+        `measure` sessions only when named, and only where no experiment bears that name. Raises UsageError where
+        there is none, naming what there is."""
+        by_kind = case((sessions.c.kind == "experiment", 0), else_=1)
+        query = select(sessions.c.id).order_by(by_kind, sessions.c.created_utc.desc()).limit(1)
         query = (
             query.where(sessions.c.experiment == experiment)
             if experiment
@@ -133,8 +135,15 @@ class Store:
         )
         if label is not None:
             query = query.where(sessions.c.label == label)
+        every = query
+        if quick is not None:
+            query = query.where(sessions.c.quick.is_(true() if quick else false()))
         with self._explained(), self._engine.connect() as connection:
             found = connection.execute(query).scalar()
+            if found is None and quick is False and connection.execute(every).first() is not None:
+                raise UsageError(
+                    "the store has --quick sessions only, which never decide", "harness run without --quick"
+                )
             if found is None:
                 known = connection.execute(select(sessions.c.experiment, sessions.c.label).distinct()).all()
                 names = sorted({f"{row.experiment}" + (f" (label {row.label})" if row.label else "") for row in known})
