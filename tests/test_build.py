@@ -311,7 +311,7 @@ def test_a_students_package_that_lies_elsewhere_is_in_the_key_of_its_step(
 def test_the_shapes_that_a_model_is_captured_with_are_in_the_key_of_its_score(tmp_path: Path) -> None:
     keys = set()
     for model in ('factory: "userpart:make"', 'factory: "userpart:make", dynamic_shapes: "userpart:student"'):
-        check = CheckSet(input="default", inputs=())
+        check = CheckSet(input="default", inputs=(), has_data=True)
         keys.add(build_keys.score_key("model", experiment(tmp_path, model=model), check, (), None))
     assert len(keys) == 2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import config, pipeline
 from harness import package as packages
-from harness.commands.common import artifacts_folder, emit, page, store_url
+from harness.commands.common import artifacts_folder, concluded, emit, page, store_url
 from harness.devices.spec import resolve
 from harness.errors import UsageError
 from harness.quiet import stdout_to_stderr
@@ -100,6 +100,7 @@ def run(
             names if packaged else experiment.devices,
             quick,
             json_out,
+            builds=package.builds if packaged else None,
         )
     with stdout_to_stderr(), Screen() as screen:  # a user's metric may print
         if packaged:
@@ -204,7 +205,7 @@ def measure(
         session = pipeline.run_package(package, files, specs, settings, screen)
     opened = Store.open(settings.store_url)
     try:
-        document = pipeline.conclude(session, pipeline.scored_runs(opened, session), settings.files, None, identify)
+        document = concluded(session, pipeline.scored_runs(opened, session), settings.files, None, identify)
     finally:
         opened.close()
     if json_out:
