@@ -200,7 +200,8 @@ def _scored(run: Run, metric: TaskMetric | str, outputs: Any, check: CheckSet, f
     try:
         if isinstance(metric, str):
             raise UserCodeError(metric)
-        score = metric.score([_rows(leaf) for leaf in outputs], check.structure, targets)
+        call = check.inputs[0].spec.shape
+        score = metric.score([_rows(leaf) for leaf in outputs], check.structure, targets, call[0] if call else 1)
     except UserCodeError as error:
         return dataclasses.replace(run, conditions=dict(run.conditions) | {"accuracy_absent": error.what})
     measured = Measurement(metric="accuracy", values=(score.value,), phase="accuracy", source="device")

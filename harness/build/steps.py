@@ -1,0 +1,260 @@
+"""From the baseline through a variant's steps to a model that can be exported, and what that model answers.
+
+`Loaded` is the user's side of an experiment, loaded once a process; `Job` one variant on one input case.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import registry
+from harness.build import cache as build_cache
+from harness.build import keys as build_keys
+from harness.compress.channels import count
+from harness.data import Data, load_data
+from harness.errors import HarnessError, UserCodeError
+from harness.interfaces import Compressed, Workbench
+from harness.loading import check_forward, dtype_name, example_inputs, flatten, import_factory, load_model, user_code
+from harness.paths import cache_dir
+from harness.samples import Samples, write_tensor
+from harness.types import Step, TensorFile, TensorSpec, Variant
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.experiment import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The baseline (never change it), the data, and each input case's example inputs."""
+
+    experiment: Experiment
+    model: torch.nn.Module
+    data: Data | None
+    cases: Mapping[str, tuple[torch.Tensor, ...]]
+    dynamic_shapes: Any
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.experiment.folder)
+
+    @functools.cached_property
+    def data_key(self) -> str | None:
+        return build_keys.data_key(self.experiment, self.data)
+
+    @functools.cached_property
+    def base_key(self) -> str:
+        return build_keys.base_key(self.experiment, self.model, next(iter(self.cases.values())))
+
+
+_last: dict[str, Loaded] = {}  # one experiment a process; loading it may take a minute
+
+
+def load(experiment: Experiment) -> Loaded:
+    """Raises UserCodeError for a model, inputs or data that cannot be used."""
+    key = _memo_key(experiment)
+    if key not in _last:
+        _last.clear()
+        _last[key] = _load(experiment)
+    return _last[key]
+
+
+def _memo_key(experiment: Experiment) -> str:
+    from harness import fingerprint
+    from harness.loading import roots
+
+    model, data = experiment.model, experiment.data
+    texts = [model.factory, *([data.factory] if data else [])]
+    weights = Path(experiment.folder) / model.weights if model.weights else None
+    stat = weights.stat() if weights and weights.is_file() else None
+    where = roots(Path(experiment.folder))
+    return fingerprint.of_json([
+        model.model_dump(mode="json"), data.model_dump(mode="json") if data else None, [str(r) for r in where],
+        fingerprint.of_source([t.partition(":")[0] for t in texts], where),
+        [stat.st_mtime_ns, stat.st_size] if stat else None, str(cache_dir()),
+    ])
+
+
+def _load(experiment: Experiment) -> Loaded:
+    model = load_model(experiment)
+    folder = Path(experiment.folder)
+    cases = {name: example_inputs(spec, folder) for name, spec in experiment.model.cases.items()}
+    for inputs in cases.values():
+        leaves, _ = flatten(check_forward(model, inputs))
+        for index, leaf in enumerate(leaves):
+            dtype_name(leaf, f"output {index}")
+    shapes = None
+    if experiment.model.dynamic_shapes:
+        factory = import_factory(experiment.model.dynamic_shapes, folder)
+        with user_code(f"dynamic_shapes {experiment.model.dynamic_shapes!r} failed"):
+            shapes = factory()
+    data = load_data(experiment)
+    return Loaded(experiment=experiment, model=model, data=data, cases=cases, dynamic_shapes=shapes)
+
+
+def device_of(experiment: Experiment) -> str:
+    """`auto` is the GPU where there is one. Part of the key of what is trained."""
+    if experiment.train.device != "auto":
+        return experiment.train.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One variant: its steps' keys, and its model on demand. Steps up to the first that leaves `eager` are run once
+    for all input cases; the others for each case, since an exported program has its inputs' shapes in it."""
+
+    loaded: Loaded
+    variant: Variant
+    say: Callable[[str], None]
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """keys[i]: the model after i steps."""
+        experiment = self.loaded.experiment
+        train = {"device": device_of(experiment), "batch_size": experiment.train.batch_size,
+                 "max_steps": experiment.train.max_steps}
+        found = [self.loaded.base_key]
+        for index, step in enumerate(self.variant.steps):
+            technique = registry.load("technique", step.name)
+            data = self.loaded.data_key if getattr(technique, "reads_data", True) else None
+            found.append(build_keys.step_key(found[-1], step, seed=self._seed(index), data=data, train=train,
+                                             folder=self.loaded.folder))
+        return found
+
+    def _seed(self, index: int) -> int:
+        return self.variant.seed + 1_000_003 * index  # two steps of one kind do not see the same order
+
+    @property
+    def eager_steps(self) -> int:
+        gives = [registry.load("technique", step.name).gives for step in self.variant.steps]
+        return next((i for i, form in enumerate(gives) if form != "eager"), len(gives))
+
+    @property
+    def form(self) -> str:
+        steps = self.variant.steps
+        return str(registry.load("technique", steps[-1].name).gives) if steps else "eager"
+
+    def eager(self) -> Compressed:
+        """A fresh copy of the last eager form. Raises HarnessError where a step fails."""
+        return self._prefix(self.eager_steps)
+
+    def final(self, eager: Compressed, case: str) -> Compressed:
+        """`eager` on this case's inputs, through the steps that are left."""
+        inputs = self.loaded.cases[case]
+        model = eager.with_(example_inputs=inputs, dynamic_shapes=self.loaded.dynamic_shapes)
+        if self.eager_steps < len(self.variant.steps):
+            model = model.with_(module=copy.deepcopy(model.module))
+        for index in range(self.eager_steps, len(self.variant.steps)):
+            model = self._apply(model, index)
+        _same_outputs(self.loaded.model, model, inputs)
+        return model
+
+    def _prefix(self, steps: int) -> Compressed:
+        if steps == 0:
+            inputs = next(iter(self.loaded.cases.values()))
+            return Compressed(module=copy.deepcopy(self.loaded.model), form="eager", example_inputs=inputs)
+        key = self.keys[steps]
+        with build_cache.locked(key):
+            found = build_cache.read_prefix(key)
+            if found is None:
+                found = self._apply(self._prefix(steps - 1), steps - 1)
+                build_cache.write_prefix(key, found)
+        return found
+
+    def _apply(self, model: Compressed, index: int) -> Compressed:
+        step: Step = self.variant.steps[index]
+        technique = registry.load("technique", step.name)
+        if model.form not in technique.accepts:
+            raise HarnessError(f"{step.name} cannot take a model in form {model.form}")
+        self.say(step.name)
+        params = technique.Params.model_validate(dict(step.params))
+        result: Compressed = technique().apply(model, params, self._bench(index))
+        return result
+
+    def _bench(self, index: int) -> Workbench:
+        experiment, data, seed = self.loaded.experiment, self.loaded.data, self._seed(index)
+        splits: dict[str, Any] = data.bench_splits(seed) if data else {}
+        name = self.variant.steps[index].name
+        return Workbench(
+            seed=seed, teacher=self.loaded.model, example_inputs=next(iter(self.loaded.cases.values())),
+            loss=data.loss if data else None, batch_size=experiment.train.batch_size,
+            max_steps=experiment.train.max_steps, device=device_of(experiment),
+            progress=lambda done, total, what: self.say(f"{name} {100 * done // max(1, total)} %"),
+            import_factory=lambda text: import_factory(text, self.loaded.folder), **splits,
+        )
+
+
+def _same_outputs(baseline: Any, model: Compressed, inputs: tuple[Any, ...]) -> None:
+    """Raises HarnessError where a variant's outputs have another structure or shape than the baseline's."""
+    import torch
+
+    with torch.no_grad():
+        (want, shape), (have, other) = flatten(baseline(*inputs)), flatten(model.module(*inputs))
+    if shape != other or [t.shape for t in want] != [t.shape for t in have]:
+        raise HarnessError(f"the variant's outputs {[list(t.shape) for t in have]} are not the model's "
+                           f"{[list(t.shape) for t in want]}")
+
+
+def facts(eager: Compressed, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """parameters, sparsity and macs of the last eager form. macs: half of what FlopCounterMode counts (matrix
+    products and convolutions) in one call; left out where it cannot count."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module: Any = eager.module
+    zeros = sum(int((p == 0).sum()) for p in module.parameters())
+    total = count(module)
+    found: dict[str, Any] = {"parameters": total} | ({"sparsity": zeros / total} if total else {})
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(*inputs)
+        found["macs"] = counter.get_total_flops() // 2
+    except Exception:  # a model may use what the counter cannot follow
+        pass
+    return found
+
+
+def answers(module: Callable[..., Any], samples: Samples) -> tuple[list[np.ndarray[Any, Any]], list[TensorSpec]]:
+    """What the model gives for every call, rows on the first dimension, and the shape of one call's leaves.
+
+    Call by call as on a device: dynamic scales depend on the batch. Raises HarnessError where shapes vary."""
+    import torch
+
+    calls = len(samples.inputs[0].reshape(-1, *samples.call[0].shape[1:])) // max(1, samples.batch)
+    inputs = [torch.from_numpy(a.reshape(calls, *s.shape)) for a, s in zip(samples.inputs, samples.call, strict=True)]
+    rows: list[list[Any]] = []
+    with torch.no_grad():
+        for call in range(calls):
+            leaves, _ = flatten(module(*(t[call] for t in inputs)))
+            rows.append([leaf.detach().cpu().numpy().copy() for leaf in leaves])
+    specs = []
+    for index, first in enumerate(rows[0]):
+        if any(row[index].shape != first.shape for row in rows):
+            raise HarnessError(f"output {index} changes its shape from call to call; devices need a fixed one")
+        specs.append(TensorSpec(dtype=dtype_name(torch.from_numpy(np.asarray(first)), f"output {index}"),
+                                shape=tuple(first.shape)))
+    return [np.concatenate([np.atleast_1d(row[i]) for row in rows]) for i in range(len(specs))], specs
+
+
+def write_answers(leaves: Sequence[Any], specs: Sequence[TensorSpec], folder: Path) -> tuple[TensorFile, ...]:
+    return tuple(write_tensor(leaf, spec, folder) for leaf, spec in zip(leaves, specs, strict=True))
+
+
+def require_train(experiment: Experiment, data: Data | None) -> None:
+    """Raises UserCodeError where a step trains and the data has nothing to train on."""
+    for variant in experiment.variants:
+        for step in variant.steps:
+            if registry.load("technique", step.name).needs_train and (data is None or data.train is None):
+                raise UserCodeError(f"variant {variant.name!r}: {step.name} trains, but the data has no 'train'",
+                                    "add 'train' to what the data factory returns")
