@@ -20,6 +20,8 @@ from harness.yaml_reader import Document, read_yaml
 
 def load(path: Path) -> tuple[Experiment, str]:
     """The experiment in this file, and its text. Raises ConfigError (file, line, path to the key)."""
+    if path.suffix in (".pte", ".ptl"):
+        raise ConfigError(f"{path} is a finished file, not an experiment", f"harness measure {path}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

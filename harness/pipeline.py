@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from harness import package as packages
 from harness.analyze import results
 from harness.devices.spec import resolve
-from harness.errors import ToolchainError, UsageError
+from harness.errors import UsageError, UserCodeError
 from harness.executors import abandon
 from harness.experiment import Experiment, Measure
 from harness.lanes import Lane, measure, reach
@@ -58,8 +58,17 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         }
         built = _await_builds(tasks, preparing, files.folder, screen)
         prepared = preparing.result()
-    except BrokenExecutor as error:
-        raise ToolchainError("a build process died", "was memory short? free some, then run again") from error
+    except BrokenExecutor:  # a process died, and its pool with it: one by one tells whose it was
+        prepared = _alone(settings, building.prepare, experiment, files.folder)
+        if isinstance(prepared, str):
+            raise UserCodeError(
+                f"the process that loads {experiment.model.factory} died", "does it exit, or crash, or is memory short?"
+            ) from None
+        built = {}
+        for variant in variants:
+            task = building.BuildTask(experiment=experiment, variant=variant, folder=files.folder)
+            rows = _alone(settings, building.build_variant, task)
+            built[variant.name, variant.seed] = _died(experiment, variant, rows) if isinstance(rows, str) else rows
     except BaseException:
         abandon(pool)
         raise
@@ -75,6 +84,33 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         null_input=prepared.null_input,
         toolchain=prepared.toolchain,
     ), files
+
+
+def _alone(settings: Settings, work: Callable[..., Any], *values: Any) -> Any:
+    """What `work` gives in a process of its own, or how that process ended."""
+    pool = settings.executors.builds(1)
+    try:
+        return pool.submit(work, *values).result()
+    except BrokenExecutor:
+        return "its build process died: did its code exit or crash, or was memory short?"
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _died(experiment: Experiment, variant: Variant, reason: str) -> tuple[Build, ...]:
+    return tuple(
+        Build(
+            variant=variant.name,
+            seed=variant.seed,
+            exporter=export.label,
+            backend="",
+            input=case,
+            status="failed",
+            reason=reason,
+        )
+        for case in experiment.model.cases
+        for export in experiment.export
+    )
 
 
 def _await_builds(

@@ -326,3 +326,19 @@ def test_augmented_items_count_by_content_unless_no_seed_holds_them(own_generato
 
     first, second = (build_keys.split_key(Split(name="train", source=Augmented([x, 1.0]))) for x in (0.0, 5.0))
     assert (first == second) == own_generator
+
+
+def test_two_callables_of_one_module_and_a_plain_attribute_are_two_models(tmp_path: Path) -> None:
+    """The weights are equal: what differs is which callable made the model, or a number that it kept."""
+    lines = ["import torch", "class K(torch.nn.Module):", "    def __init__(self, k):", "        super().__init__()",
+             "        self.k = k", "    def forward(self, x): return x * self.k",
+             "def one(): return K(1.0)", "def hundred(): return K(100.0)"]  # fmt: skip
+    (tmp_path / "kmod.py").write_text("\n".join(lines))
+    text = 'name: x\nmodel: {factory: "kmod:one", example_inputs: {shape: [1, 2]}}\nvariants: [{name: a}]\n'
+    one, hundred = (parse(t, "a.yaml", tmp_path) for t in (text, text.replace("kmod:one", "kmod:hundred")))
+    scope: dict[str, Any] = {}
+    exec("\n".join(lines), scope)
+    inputs = [torch.zeros(1, 2)]
+    assert build_keys.base_key(one, scope["K"](1.0), inputs) == build_keys.base_key(one, scope["K"](1.0), inputs)
+    assert build_keys.base_key(one, scope["K"](1.0), inputs) != build_keys.base_key(one, scope["K"](2.0), inputs)
+    assert build_keys.base_key(one, scope["K"](1.0), inputs) != build_keys.base_key(hundred, scope["K"](1.0), inputs)

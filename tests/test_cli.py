@@ -69,6 +69,7 @@ WRONG = [
     (["measure", "file.pte", "--threads", "0"], 2, "threads"),
     (["measure", "file.pte", "--threads", "9999"], 2, "cores"),
     (["report"], 2, "no store"),
+    (["run", "file.pte"], 2, "harness measure"),
     (["pick", "--where", "x"], 2, "METRIC[.STAT] OP NUMBER"),
     (["pick", "--minimize", "latency"], 2, "did you mean 'latency_ms'"),
     (["runs"], 2, "no store"),
@@ -149,6 +150,22 @@ def test_a_training_step_without_a_train_split_is_one_message(
     (tmp_path / "small_model.py").write_text(model)
     shutil.copy(project / "small.yaml", tmp_path)
     one_message(harness("run", "small.yaml", cwd=tmp_path), 2, "train")
+
+
+def test_a_variant_whose_process_dies_is_a_failed_row_and_stops_no_other(
+    project: Path, harness: Harness, tmp_path: Path
+) -> None:
+    text = (project / "small_model.py").read_text()
+    text = text.replace('return {"train"', 'return {"loss": lambda output, target: __import__("os")._exit(3), "train"')
+    (tmp_path / "small_model.py").write_text(text)
+    config = (project / "small.yaml").read_text().replace(", steps: [{finetune: {epochs: 8, lr: 0.02}}]}", "}")
+    (tmp_path / "small.yaml").write_text(config.replace("{quantize_pt2e: {}}", "{quantize_pt2e: {}}"))
+    done = harness("build", "small.yaml", "--json", cwd=tmp_path)
+    assert done.code == 3, done.stderr
+    found = {(row["variant"], row["exporter"]): (row["status"], row["reason"]) for row in done.json["builds"]}
+    assert found["fp32", "executorch"][0] == "ok"
+    assert found["int8", "executorch"][0] == "failed"
+    assert "process died" in found["int8", "executorch"][1]
 
 
 def test_no_compiler_is_one_message(package: Path, harness: Harness, tmp_path: Path) -> None:

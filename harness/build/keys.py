@@ -29,11 +29,11 @@ def own_source() -> str:
 
 
 def factory_source(text: str, folder: Path) -> str:
-    """The module that `module:callable` names (wherever it is) and all that it imports of the user's."""
+    """What `module:callable` names: the callable, its module (wherever it is) and all that imports of the user's."""
     name = text.partition(":")[0]
     file = fingerprint.locate(name, roots(folder))
     own = fingerprint.of_file(file) if file else None
-    return fingerprint.of_json([name, own, fingerprint.of_source([name], roots(folder))])
+    return fingerprint.of_json([text, own, fingerprint.of_source([name], roots(folder))])
 
 
 def data_key(experiment: Experiment, data: Data | None) -> str | None:
@@ -58,7 +58,9 @@ def split_key(split: Split | None) -> Any:
         dataset = getattr(split.source, "dataset", None)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             return ["loader", len(split)]
-        split = Split(name=split.name, source=dataset)
+        loader = split.source
+        how = [repr(getattr(loader, "batch_size", None)), type(getattr(loader, "sampler", None)).__qualname__]
+        return ["loader", how, split_key(Split(name=split.name, source=dataset))]
     count = len(split)
     rows = range(count) if count <= ALL_ITEMS else [i * count // SPREAD for i in range(SPREAD)]
     if _items(split, [0]) != _items(split, [0]):
@@ -83,9 +85,30 @@ def base_key(experiment: Experiment, model: torch.nn.Module, inputs: Iterable[to
     """The baseline: its source, arguments and weights, the example inputs, the tools and our own source."""
     spec = experiment.model
     return fingerprint.of_json([
-        factory_source(spec.factory, Path(experiment.folder)), spec.kwargs, type(model).__qualname__,
+        factory_source(spec.factory, Path(experiment.folder)), spec.kwargs, structure(model),
         fingerprint.of_model(model), fingerprint.of_tensors(inputs), fingerprint.toolchain(), own_source(),
     ])
+
+
+def structure(model: torch.nn.Module) -> list[Any]:
+    """Every module by name, class and plain attributes: what a factory took from a file or the environment and kept
+    is neither in its source nor in the weights."""
+    return [
+        [name, f"{type(module).__module__}.{type(module).__qualname__}", module.extra_repr(), _plain(vars(module))]
+        for name, module in model.named_modules()
+    ]
+
+
+def _plain(attributes: Mapping[str, Any]) -> list[list[str]]:
+    return [[key, repr(value)] for key, value in sorted(attributes.items()) if _is_plain(value)]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
 
 
 def step_key(before: str, step: Step, *, seed: int, data: str | None, train: Mapping[str, Any], folder: Path) -> str:

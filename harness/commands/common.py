@@ -72,6 +72,7 @@ def page(store: Store, session: Session, files: Path, out: Path, identify: bool)
 
     runs = pipeline.scored_runs(store, session)
     document = concluded(session, runs, files, os.path.relpath(out), identify)
+    refuse_folder(out)
     why_not = _why_not(session, runs, document)
     data = PageData(
         document=document,
@@ -88,6 +89,12 @@ def page(store: Store, session: Session, files: Path, out: Path, identify: bool)
             f"{out}: cannot write the page: {error.strerror or error}", "name another file with -o"
         ) from error
     return document, why_not
+
+
+def refuse_folder(out: Path) -> None:
+    """Raises UsageError where a file is to be written and a folder is named."""
+    if out.is_dir() or not out.name:
+        raise UsageError(f"{out} is a folder", "name a file with -o")
 
 
 def decided(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import discreet, store_url
+from harness.commands.common import discreet, refuse_folder, store_url
 from harness.errors import ToolchainError, UsageError
 from harness.store import Store
 from harness.types import Run
@@ -21,6 +21,7 @@ def export_runs(
 
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", f"one of: {', '.join(FORMATS)}")
+    refuse_folder(out)
     opened = Store.open(store_url(store))
     try:
         sessions = {s["id"]: s for s in opened.list_sessions()}
