@@ -58,12 +58,15 @@ def init(
     model: Annotated[str | None, typer.Argument(help="module:callable that returns the model.")] = None,
     data: Annotated[str | None, typer.Argument(help="module:callable that returns the data.")] = None,
     out: Annotated[Path, typer.Option("-o", help="The file to write.")] = Path("experiment.yaml"),
+    store: StoreOption = None,
+    identify: IdentifyOption = False,
+    json_out: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write a commented experiment with six usual variants."""
     from harness.commands.init import init as work
 
-    raise typer.Exit(work(model, data, out))
+    raise typer.Exit(work(model, data, out, json_out))
 
 
 @app.command(epilog="Example: harness run configs/demo.yaml --device local --label auto")
@@ -103,6 +106,7 @@ def build(
     ] = None,
     variant: VariantOption = None,
     store: StoreOption = None,
+    identify: IdentifyOption = False,
     json_out: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -230,12 +234,13 @@ def export_runs(
     label: LabelOption = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
+    json_out: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Every run as a table row, for other tools; json and parquet carry the raw samples."""
     from harness.commands.exporting import export_runs as work
 
-    raise typer.Exit(work(out, format_, experiment, label, store, identify))
+    raise typer.Exit(work(out, format_, experiment, label, store, identify, json_out))
 
 
 @runners_app.command("build", epilog="Example: harness runners build -o executorch.tar.xz --runtime executorch")
@@ -247,26 +252,38 @@ def runners_build(
     out: Annotated[
         Path | None, typer.Option("-o", metavar="FILE", help="Pack the bundle (one runtime) to carry it.")
     ] = None,
+    store: StoreOption = None,
+    identify: IdentifyOption = False,
+    json_out: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Build the runners, as far as they are not built yet."""
     from harness.commands.looking import runners_build as work
 
-    raise typer.Exit(work(runtime or [], target, out))
+    raise typer.Exit(work(runtime or [], target, out, json_out))
 
 
 @runners_app.command("add", epilog="Example: harness runners add executorch.tar.xz")
 def runners_add(
-    file: Annotated[Path, typer.Argument(help="What runners build -o made.")], debug: DebugOption = False
+    file: Annotated[Path, typer.Argument(help="What runners build -o made.")],
+    store: StoreOption = None,
+    identify: IdentifyOption = False,
+    json_out: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Use a bundle that was built on another host."""
     from harness.commands.looking import runners_add as work
 
-    raise typer.Exit(work(file))
+    raise typer.Exit(work(file, json_out))
 
 
 @runners_app.command("list", epilog="Example: harness runners list")
-def runners_list(json_out: JsonOption = False, debug: DebugOption = False) -> None:
+def runners_list(
+    store: StoreOption = None,
+    identify: IdentifyOption = False,
+    json_out: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """List the bundles that are there."""
     from harness.commands.looking import runners_list as work
 

@@ -169,7 +169,11 @@ class _Track:
             self.before = todo
         spent, expected = time.monotonic() - self.began, self.before - todo
         left = todo * (spent / expected if expected > 5 else 1.0)
-        now = f"{missing[0].purpose} of {missing[0].cell.variant} ({missing[0].cell.exporter})" if missing else ""
+        now = ""
+        if missing:
+            cell = missing[0].cell
+            of = "the empty runner" if cell.variant == schedule.NULL else cell.variant
+            now = f"{missing[0].purpose} of {of} ({cell.exporter})"
         done = len(self.planned) - len(missing)
         screen.show(self.lane.spec.name, self.lane.spec.name[:12], now, done, len(self.planned), left)
 

@@ -37,6 +37,13 @@ def test_every_command_has_help_with_an_example(harness: Harness, tmp_path: Path
     assert f"harness {' '.join(arguments)}" in done.stdout.partition("Example:")[2]
 
 
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "runners build", "runners add", "runners list"])
+def test_every_command_takes_the_common_options(harness: Harness, tmp_path: Path, command: str) -> None:
+    told = harness(*command.split(), "--help", cwd=tmp_path).stdout
+    for option in ("--store", "--debug", "--json", "--identify"):
+        assert option in told, option
+
+
 def test_the_readme_names_every_command() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     for command in COMMANDS:

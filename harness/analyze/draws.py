@@ -85,7 +85,8 @@ def _over_runs(
     step /= np.stack([scales[n] for n in df], axis=1)
     factor = np.array([f.factor for f in figures])
     centre = np.array([f.value for f in figures])
-    return np.where(factor, centre * np.exp(np.where(factor, step, 0.0)), centre + step)
+    # a t of few degrees of freedom has draws that exp cannot hold; beyond e**300 all are equally far
+    return np.where(factor, centre * np.exp(np.clip(np.where(factor, step, 0.0), -300, 300)), centre + step)
 
 
 def _over_samples(values: Floats, count: int, rng: np.random.Generator) -> Floats:

@@ -124,7 +124,7 @@ def decided(
 def _why_not(session: Session, runs: Sequence[Run], document: Mapping[str, Any]) -> str | None:
     if document["pick"] is not None:
         return None
-    if session.quick:
+    if session.quick and any(result["status"] == "ok" for result in document["results"]):
         return "A quick session decides nothing; run it without --quick."
     rule = session.package.experiment.get("pick") or {}
     where = [constraint(text) for text in rule.get("where", [])]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import discreet, refuse_folder, store_url
+from harness.commands.common import discreet, emit, refuse_folder, store_url
 from harness.errors import ToolchainError, UsageError
 from harness.store import Store
 from harness.types import Run
@@ -15,7 +15,7 @@ FORMATS = ("csv", "json", "parquet")
 
 
 def export_runs(
-    out: Path, form: str, experiment: str | None, label: str | None, store: str | None, identify: bool
+    out: Path, form: str, experiment: str | None, label: str | None, store: str | None, identify: bool, json_out: bool
 ) -> int:
     import pandas
 
@@ -54,7 +54,10 @@ def export_runs(
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror or error}", "name a writable place with -o") from error
     partial.replace(out)
-    print(f"{len(rows)} runs: {out}")
+    if json_out:
+        emit({"schema": 1, "runs": len(rows), "file": str(out)})
+    else:
+        print(f"{len(rows)} runs: {out}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.commands.common import emit
 from harness.errors import UsageError
 from harness.experiment import FACTORY
 
@@ -47,7 +48,7 @@ UNTRAINED = """\
 """
 
 
-def init(model: str | None, data: str | None, out: Path) -> int:
+def init(model: str | None, data: str | None, out: Path, json_out: bool) -> int:
     for given in (model, data):
         if given is not None and not re.fullmatch(FACTORY, given):
             raise UsageError(f"{given!r} is not module:callable", "for example my_models:net")
@@ -79,5 +80,8 @@ def init(model: str | None, data: str | None, out: Path) -> int:
         raise UsageError(f"{out} exists", "name another with -o, or remove it") from error
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}", "name a writable place with -o") from error
-    print(f"{out} is written; next: harness run {out}")
+    if json_out:
+        emit({"schema": 1, "file": str(out)})
+    else:
+        print(f"{out} is written; next: harness run {out}")
     return 0

@@ -135,37 +135,38 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def runners_build(runtimes: Sequence[str], wanted: str | None, out: Path | None) -> int:
+def runners_build(runtimes: Sequence[str], wanted: str | None, out: Path | None, json_out: bool) -> int:
     for name in runtimes:
         if name not in RUNTIMES:
             raise UsageError(f"unknown runtime {name!r}", f"one of: {', '.join(RUNTIMES)}")
     if out is not None and len(runtimes) != 1:
         raise UsageError("-o packs one bundle", "name it with --runtime")
     where = wanted or target(facts_of(resolve("local")))
-    for name in runtimes or RUNTIMES:
-        bundle = runners.ensure(name, where, lambda text: print(text, file=sys.stderr))
-        print(f"{name} {bundle.version} {where} {bundle.sha256[:12]}")
-        if out is not None:
-            runners.pack(bundle, out)
-            print(out)
+    bundles = [runners.ensure(name, where, lambda text: print(text, file=sys.stderr)) for name in runtimes or RUNTIMES]
+    _tell_bundles(bundles, json_out)
+    if out is not None:
+        runners.pack(bundles[0], out)
+        print(out, file=sys.stderr if json_out else sys.stdout)
     return 0
 
 
-def runners_add(file: Path) -> int:
-    bundle = runners.add(file)
-    print(f"{bundle.runtime} {bundle.version} {bundle.target} {bundle.sha256[:12]}")
+def runners_add(file: Path, json_out: bool) -> int:
+    _tell_bundles([runners.add(file)], json_out)
     return 0
 
 
 def runners_list(json_out: bool) -> int:
-    found = [
-        {"runtime": b.runtime, "version": b.version, "target": b.target, "sha256": b.sha256} for b in runners.listing()
-    ]
-    if json_out:
-        emit(found)
-    else:
-        for bundle in found:
-            print(f"{bundle['runtime']:<12} {bundle['version']:<8} {bundle['target']:<14} {bundle['sha256'][:12]}")
-        if not found:
-            print("no runner is built yet; harness runners build")
+    found = runners.listing()
+    _tell_bundles(found, json_out)
+    if not found and not json_out:
+        print("no runner is built yet; harness runners build")
     return 0
+
+
+def _tell_bundles(bundles: Sequence[runners.Bundle], json_out: bool) -> None:
+    if json_out:
+        keys = ("runtime", "version", "target", "sha256")
+        emit([{key: getattr(bundle, key) for key in keys} for bundle in bundles])
+        return
+    for bundle in bundles:
+        print(f"{bundle.runtime:<12} {bundle.version:<8} {bundle.target:<14} {bundle.sha256[:12]}")
