@@ -18,7 +18,7 @@ from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
-from harness.types import DeviceFacts, DeviceSpec, Package, Run, SessionDevice
+from harness.types import NULL_VARIANT, DeviceFacts, DeviceSpec, Package, Run, SessionDevice
 from harness.work import BlockTask, measure_block
 
 
@@ -172,7 +172,7 @@ class _Track:
         now = ""
         if missing:
             cell = missing[0].cell
-            of = "the empty runner" if cell.variant == schedule.NULL else cell.variant
+            of = "the empty runner" if cell.variant == NULL_VARIANT else cell.variant
             now = f"{missing[0].purpose} of {of} ({cell.exporter})"
         done = len(self.planned) - len(missing)
         screen.show(self.lane.spec.name, self.lane.spec.name[:12], now, done, len(self.planned), left)

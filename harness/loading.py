@@ -170,7 +170,7 @@ def seeded(seed: int) -> Iterator[None]:
 def require_torch() -> None:
     """Raises ToolchainError with the remedy on a host without the `compress` extra."""
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401  # only whether it can be imported
     except ImportError as error:
         raise ToolchainError(
             "compressing and exporting need torch, which is not installed", 'pip install "ondevice-harness[compress]"'

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 
 from harness.devices.facts import cpu_mask
 from harness.experiment import Measure
-from harness.types import Artifact, Build, Cell, CheckSet, DeviceFacts, Package, PlannedRun, Purpose
-
-NULL = "(null)"  # the variant name of the one-op model; a real name cannot have parentheses
+from harness.types import NULL_VARIANT, Artifact, Build, Cell, CheckSet, DeviceFacts, Package, PlannedRun, Purpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +135,7 @@ def _nulls(
     return [
         _planned(
             Cell(
-                variant=NULL,
+                variant=NULL_VARIANT,
                 seed=0,
                 exporter=runtime,
                 backend="",

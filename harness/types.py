@@ -32,6 +32,10 @@ DTYPES: dict[str, str] = {
 INPUT_DTYPES = ("float32", "float16", "int64", "int32", "uint8", "bool")
 
 
+#: the variant name of the one-op model, the baseline of model_memory_bytes; a real name cannot have parentheses
+NULL_VARIANT = "(null)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One compression step: the technique's name and its validated parameters (JSON values, defaults filled in)."""

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.types import Build, Cell, Purpose, Run, Session, SessionDevice
-
-#: the variant name in the cell of a null run, whose `exporter` is the runtime's name
-NULL_VARIANT = "(null)"
+from harness.types import NULL_VARIANT, Build, Cell, Purpose, Run, Session, SessionDevice
 
 
 @dataclass(frozen=True, kw_only=True)

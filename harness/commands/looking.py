@@ -22,7 +22,6 @@ from harness.paths import cache_dir
 from harness.store import Store
 from harness.store.engine import shown
 
-RUNTIMES = ("executorch", "torchscript", "null")
 COMPRESS = ("torch", "torchao", "executorch", "torch_pruning", "mlxtend", "safetensors")
 
 
@@ -137,12 +136,13 @@ def _writable(folder: Path) -> bool:
 
 def runners_build(runtimes: Sequence[str], wanted: str | None, out: Path | None, json_out: bool) -> int:
     for name in runtimes:
-        if name not in RUNTIMES:
-            raise UsageError(f"unknown runtime {name!r}", f"one of: {', '.join(RUNTIMES)}")
+        if name not in runners.RUNTIMES:
+            raise UsageError(f"unknown runtime {name!r}", f"one of: {', '.join(runners.RUNTIMES)}")
     if out is not None and len(runtimes) != 1:
         raise UsageError("-o packs one bundle", "name it with --runtime")
     where = wanted or target(facts_of(resolve("local")))
-    bundles = [runners.ensure(name, where, lambda text: print(text, file=sys.stderr)) for name in runtimes or RUNTIMES]
+    wanted_names = runtimes or list(runners.RUNTIMES)
+    bundles = [runners.ensure(name, where, lambda text: print(text, file=sys.stderr)) for name in wanted_names]
     _tell_bundles(bundles, json_out)
     if out is not None:
         runners.pack(bundles[0], out)

@@ -108,7 +108,7 @@ def _length(bench: Workbench) -> int:
     length = getattr(bench.train, "batches_in_epoch", None)
     if callable(length):
         return max(1, int(length(bench.batch_size)))
-    return max(1, sum(1 for _ in bench.train(bench.batch_size)))  # type: ignore[misc]
+    return max(1, sum(1 for _ in bench.train(bench.batch_size)))  # type: ignore[misc]  # steps that train have it
 
 
 def _loss(loss: Loss, model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], target: Any) -> torch.Tensor:

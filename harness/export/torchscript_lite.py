@@ -102,7 +102,7 @@ def _scripted(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, tuple[str, ...
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit carries no types
                 module, inputs, strict=False, check_trace=False
             )
         except Exception as error:

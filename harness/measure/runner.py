@@ -14,7 +14,6 @@ import numpy as np
 from harness.errors import RunnerError
 from harness.types import PlannedRun, Status
 
-SCHEMA = 1
 MAX_RESULT_BYTES = 512 << 20
 MAX_WARMUP_S = 30.0
 MAX_STEADY_S = 60.0
@@ -44,10 +43,9 @@ def argv(
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """A runner's output, read. `torn` says that the last line was cut in the middle."""
+    """A runner's output, read; a last line that was cut in the middle is left out."""
 
     lines: tuple[dict[str, Any], ...]
-    torn: bool = False
 
     def one(self, kind: str) -> dict[str, Any] | None:
         return next((line for line in self.lines if line["type"] == kind), None)
@@ -77,7 +75,7 @@ def read(path: Path) -> Lines:
                 raise ValueError("not an object with a type")
         except (ValueError, RecursionError) as error:
             if last:  # no newline behind it: the runner was stopped while it wrote
-                return Lines(lines=tuple(out), torn=True)
+                break
             raise RunnerError(f"line {number + 1} of the runner's output is not understood: {error}") from error
         if line.get("seq") != len(out):
             raise RunnerError(f"line {number + 1} of the runner's output has seq {line.get('seq')!r}, not {len(out)}")
