@@ -8,8 +8,15 @@ HarnessError                    an expected failure: one message, never a traceb
 ├── StoreError          exit 3  the store cannot be read or written
 ├── PackageError        exit 3  a package or an artifact is damaged
 └── DeviceError         exit 3  something on or between host and device failed
-    ├── TransportError  exit 3  the link; the only class that may be retried
-    └── RunnerError     exit 3  the runner's answer cannot be understood
+    ├── Unauthorized    exit 3  the device does not know us, or we do not know it (its host key)
+    ├── NoSpace         exit 3  no room on the device
+    ├── Busy            exit 3  another harness holds the device
+    ├── RunnerError     exit 3  the runner's answer cannot be understood
+    └── TransportError  exit 3  the link; the only class that may be retried
+        ├── Offline     exit 3  it is known but does not answer
+        ├── Gone        exit 3  the connection ended: unplugged, rebooted, daemon restarted
+        ├── TimedOut    exit 3  no answer in time
+        └── Refused     exit 3  nobody listens there, or there is no such device
 """
 
 from __future__ import annotations
@@ -57,11 +64,51 @@ class PackageError(HarnessError):
 
 
 class DeviceError(HarnessError):
-    """Something on the device, or between it and the host, failed."""
+    """Something on the device, or between it and the host, failed. `state` is what `harness devices` calls it."""
+
+    state = "unreachable"
+
+
+class Unauthorized(DeviceError):
+    """The device does not let us in, or is not the one we know. Only a person can help."""
+
+    state = "unauthorized"
+
+
+class NoSpace(DeviceError):
+    """There is no room on the device."""
+
+
+class Busy(DeviceError):
+    """Another harness holds the device."""
+
+    state = "busy"
 
 
 class TransportError(DeviceError):
     """The link failed; trying again may help."""
+
+
+class Offline(TransportError):
+    """The device is known, but does not answer."""
+
+    state = "offline"
+
+
+class Gone(TransportError):
+    """The connection ended: unplugged, rebooted, its daemon restarted."""
+
+    state = "offline"
+
+
+class TimedOut(TransportError):
+    """No answer in time."""
+
+    state = "offline"
+
+
+class Refused(TransportError):
+    """Nobody listens there, or there is no such device."""
 
 
 class RunnerError(DeviceError):

@@ -155,14 +155,35 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunnerSpec:
+    """The user's own runner for a device: a binary on the host (`path`, pushed once) or a command on the device."""
+
+    path: str | None = None
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceSpec:
-    """A device as the user wrote it: `name` is the URI or the name in devices.yaml."""
+    """A device as the user wrote it: `name` is the URI or the name in devices.yaml.
+
+    `prepare`: setting -> `auto`, or a value; what is not named is not touched. `cpus`: what `any` means there."""
 
     name: str
     uri: str
     workdir: str | None = None
     sysroot: str = "/"
-    env: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    runner: RunnerSpec = field(default_factory=lambda: RunnerSpec())
+    root: bool = False
+    cpus: tuple[str, ...] = ()
+    prepare: Mapping[str, str] = field(default_factory=dict)
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    thermal: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        return self.uri.partition(":")[0]
 
 
 @dataclass(frozen=True, kw_only=True)

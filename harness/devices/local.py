@@ -17,7 +17,7 @@ from harness.types import DeviceSpec
 
 class Local:
     def __init__(self, spec: DeviceSpec) -> None:
-        self._env = dict(os.environ) | dict(spec.env)
+        pass
 
     def push(self, local: Path, remote: str) -> None:
         try:
@@ -41,7 +41,6 @@ class Local:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=self._env,
                 start_new_session=True,  # Ctrl-C is for the harness, which then ends things in its own order
             )
         except OSError as error:

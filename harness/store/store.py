@@ -24,6 +24,7 @@ from harness.types import Cell, DeviceFacts, DeviceSpec, Measurement, Package, P
 
 Slot = tuple[str, str, int]  # (cell key, purpose, repeat)
 _PACKAGE = TypeAdapter(Package)
+_SPEC = TypeAdapter(DeviceSpec)
 
 
 def cell_key(cell: Cell) -> str:
@@ -85,7 +86,7 @@ class Store:
                         session_id=identity,
                         name=spec.name,
                         position=position,
-                        spec=dataclasses.asdict(spec) | {"env": dict(spec.env)},
+                        spec=_SPEC.dump_python(spec, mode="json"),
                         runners={},
                     )
                 )
@@ -263,7 +264,7 @@ class Store:
 def _device(row: RowMapping) -> SessionDevice:
     facts = row["facts"]
     return SessionDevice(
-        spec=DeviceSpec(**row["spec"]),
+        spec=_SPEC.validate_python(row["spec"]),
         facts=None if facts is None else DeviceFacts(**(facts | {"clusters": tuple(facts["clusters"])})),
         runners=row["runners"],
         unreached=row["unreached"],
