@@ -1,9 +1,12 @@
 #!/bin/sh
 # One detached process on the device, known by its folder. POSIX sh: mksh/toybox, dash, bash and busybox alike.
 #
-#   runs.sh start DIR ARGV...   starts ARGV detached; its output goes to DIR/result.jsonl and DIR/stderr
-#   runs.sh poll DIR            prints: waiting | running | exit N | lost
-#   runs.sh end DIR             makes sure that nothing of DIR runs or will ever run; prints what poll would
+#   runs.sh start DIR LIMIT ARGV...   starts ARGV detached; its output goes to DIR/result.jsonl and DIR/stderr, its
+#                                     notes (standard input) to DIR/notes.json; after LIMIT seconds it is killed
+#   runs.sh poll DIR                  prints: waiting | running | exit N | oom | deadline | rebooted | lost
+#   runs.sh end DIR                   makes sure that nothing of DIR runs or will ever run; prints what poll would
+#
+# Asking twice is harmless. The heartbeat is DIR/result.jsonl: the runner flushes a line per block.
 #
 # DIR/claim decides, by one atomic mkdir, whether the process may begin: `end` takes it too, so that a start which
 # a dying host left half-way can never come to life after another host has cleaned up.
@@ -27,15 +30,29 @@ boot() {
     read -r id < /proc/sys/kernel/random/boot_id 2>/dev/null && echo "$id"
 }
 
+ended() {
+    for why in deadline oom; do
+        [ -f "$dir/$why" ] && { echo $why; return; }
+    done
+    read -r code < "$dir/exit"
+    echo "exit $code"
+}
+
+oom_kills() { # how often this kernel has run out of memory
+    while read -r name count; do [ "$name" = oom_kill ] && echo "$count"; done < /proc/vmstat 2>/dev/null
+}
+
 state() {
-    [ -f "$dir/exit" ] && { read -r code < "$dir/exit"; echo "exit $code"; return; }
+    [ -f "$dir/exit" ] && { ended; return; }
     [ -d "$dir/claim" ] || { echo waiting; return; }
     [ -f "$dir/pid" ] || { echo waiting; return; }
     read -r pid ticks bootid < "$dir/pid"
-    if [ "$bootid" = "$(boot)" ] && [ "$(started "$pid")" = "$ticks" ]; then
+    if [ "$bootid" != "$(boot)" ]; then
+        echo rebooted
+    elif [ "$(started "$pid")" = "$ticks" ]; then
         echo running
     elif [ -f "$dir/exit" ]; then # it ended between the two looks
-        read -r code < "$dir/exit"; echo "exit $code"
+        ended
     else
         echo lost
     fi
@@ -43,15 +60,26 @@ state() {
 
 case $verb in
 start)
+    mkdir -p "$dir/out" && cat > "$dir/notes.tmp" && mv "$dir/notes.tmp" "$dir/notes.json" || exit 1
     setsid sh "$self" inside "$dir" "$@" < /dev/null > /dev/null 2>&1 &
     ;;
 inside)
+    limit=$1
+    shift
     cd "$dir" || exit 3
     mkdir claim 2>/dev/null || exit 0
     # what nobody could end must not begin: on a full disk the pid cannot be written
     { echo "$$ $(started $$) $(boot)" > pid.tmp && mv pid.tmp pid; } 2>/dev/null || exit 3
-    "$@" > result.jsonl 2> stderr
-    echo $? > exit.tmp && mv exit.tmp exit
+    before=$(oom_kills)
+    "$@" > result.jsonl 2> stderr &
+    runner=$!
+    # the host ends a hung runner; this is for a host that never comes back
+    { sleep "$limit" && : > deadline && kill -9 $runner; } &
+    wait $runner
+    code=$?
+    [ $code = 137 ] && [ ! -f deadline ] && [ "$(oom_kills)" != "$before" ] && : > oom
+    echo $code > exit.tmp && mv exit.tmp exit
+    kill -9 0 # the watchdog and its sleep, which are all that is left of this process group, and this shell
     ;;
 poll)
     state

@@ -35,6 +35,10 @@ IdentifyOption = Annotated[bool, typer.Option("--identify", help="Keep device ad
 DeviceOption = Annotated[
     list[str] | None, typer.Option("--device", help="A device (again for more); replaces the experiment's list.")
 ]
+DevicesOption = Annotated[
+    Path | None,
+    typer.Option("--devices", metavar="FILE", help="Default: devices.yaml beside the experiment, else the user's."),
+]
 VariantOption = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant (again for more).")]
 ExperimentOption = Annotated[
     str | None, typer.Option("--experiment", help="The experiment; default the newest session's.")
@@ -75,6 +79,7 @@ def run(
         Path, typer.Argument(metavar="CONFIG|DIR", help="An experiment file, or a package that build -o made.")
     ],
     device: DeviceOption = None,
+    devices: DevicesOption = None,
     variant: VariantOption = None,
     label: Annotated[str | None, typer.Option("--label", help="A release's name; auto: git describe.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new session even where one is unfinished.")] = False,
@@ -94,7 +99,10 @@ def run(
     from harness.commands.running import run as work
 
     raise typer.Exit(
-        work(source, device or [], variant or [], label, fresh, quick, dry_run, max_minutes, store, identify, json_out)
+        work(
+            source, device or [], devices, variant or [], label, fresh, quick, dry_run, max_minutes, store, identify,
+            json_out,
+        )  # fmt: skip
     )
 
 
@@ -120,6 +128,7 @@ def build(
 def measure(
     file: Annotated[Path, typer.Argument(help="A .pte or .ptl file made anywhere.")],
     device: DeviceOption = None,
+    devices: DevicesOption = None,
     input_: Annotated[
         list[str] | None, typer.Option("--input", metavar="SHAPE[:DTYPE]", help="One input (again for more).")
     ] = None,
@@ -140,13 +149,14 @@ def measure(
     from harness.commands.running import measure as work
 
     raise typer.Exit(
-        work(file, device or [], input_ or [], inputs, expect, threads, repeats, store, identify, json_out)
+        work(file, device or [], devices, input_ or [], inputs, expect, threads, repeats, store, identify, json_out)
     )
 
 
 @app.command(epilog="Example: harness devices --json")
 def devices(
     device: Annotated[list[str] | None, typer.Option("--device", help="Look at this device too.")] = None,
+    devices: DevicesOption = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,
@@ -155,11 +165,12 @@ def devices(
     """What is in reach, in which state, and what to do where something is not ready."""
     from harness.commands.looking import devices as work
 
-    raise typer.Exit(work(device or [], json_out))
+    raise typer.Exit(work(device or [], devices, json_out))
 
 
 @app.command(epilog="Example: harness doctor")
 def doctor(
+    devices: DevicesOption = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,
@@ -168,7 +179,7 @@ def doctor(
     """Check toolchain, libraries, store and devices, with a remedy for each gap."""
     from harness.commands.looking import doctor as work
 
-    raise typer.Exit(work(store, json_out))
+    raise typer.Exit(work(store, devices, json_out))
 
 
 @app.command(epilog="Example: harness report --experiment mnist-cnn -o page.html")

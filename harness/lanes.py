@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness import schedule
-from harness.devices.bench import Collect, opened
+from harness.devices import runners as bundles
+from harness.devices.facts import target
 from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, UsageError
 from harness.experiment import Measure
 from harness.measure import session as measuring
@@ -19,7 +21,7 @@ from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
 from harness.types import NULL_VARIANT, DeviceFacts, DeviceSpec, Package, Run, SessionDevice
-from harness.work import BlockTask, measure_block
+from harness.work import BlockTask, DeployTask, deploy, look, measure_block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,31 +34,95 @@ class Lane:
     unreached: str | None = None
 
 
-def reach(devices: Sequence[DeviceSpec], package: Package, collect: Collect, screen: Screen) -> list[Lane]:
-    """Opens every device once: what it is, and its runners deployed. One that fails does not stop the others.
+def reach(devices: Sequence[DeviceSpec], package: Package, settings: Settings, screen: Screen) -> list[Lane]:
+    """Every device at once: what it is, then its runners deployed. One that fails does not stop the others.
 
-    Raises the first device's error when none could be reached."""
+    Raises UsageError for a name that is there twice, and the first device's error when none could be reached."""
     if len({spec.name for spec in devices}) < len(devices):
         raise UsageError("a device is named twice", "name each --device once")
-    runtimes = sorted({b.artifact.runtime for b in package.builds if b.artifact is not None})
+    runtimes = tuple(sorted({b.artifact.runtime for b in package.builds if b.artifact is not None}))
+    crew = {spec.name: settings.executors.lane(spec.name) for spec in devices}
+    try:
+        looks: dict[str, tuple[Callable[..., Any], Any]] = {spec.name: (look, spec) for spec in devices}
+        found = _ask(crew, looks, "reaching", screen)
+        _refuse_twins(devices, found)
+        for spec in devices:  # what is built here is built once, for all devices, and told
+            if isinstance(facts := found[spec.name], DeviceFacts):
+                found[spec.name] = _with_runners(spec, facts, runtimes, screen)
+        deploys: dict[str, tuple[Callable[..., Any], Any]] = {
+            spec.name: (deploy, DeployTask(device=spec, store_url=settings.store_url, runtimes=runtimes))
+            for spec in devices
+            if isinstance(found[spec.name], DeviceFacts)
+        }
+        deployed = _ask(crew, deploys, "deploying", screen)
+    finally:
+        for executor in crew.values():
+            executor.shutdown(wait=True, cancel_futures=True)
     lanes, failures = [], []
     for spec in devices:
-        try:
-            screen.show(f"reach {spec.name}", "reaching", spec.name, 0, len(runtimes))
-            with opened(spec, collect) as bench:
-                shas = {}
-                for number, runtime in enumerate(runtimes):
-                    bench.runner(runtime, screen.say)
-                    shas[runtime] = bench.runner_sha256(runtime)
-                    screen.show(f"reach {spec.name}", "reaching", spec.name, number + 1, len(runtimes))
-                lanes.append(Lane(spec=spec, facts=bench.facts, runners=shas))
-        except (DeviceError, ToolchainError, PackageError) as error:
+        facts, runners = found[spec.name], deployed.get(spec.name)
+        error = facts if isinstance(facts, HarnessError) else runners if isinstance(runners, HarnessError) else None
+        if error is None:
+            lanes.append(Lane(spec=spec, facts=facts, runners=dict(runners or {})))
+        else:
             failures.append(error)
             screen.say(f"{spec.name}: {error}")
             lanes.append(Lane(spec=spec, unreached=str(error)))
     if len(failures) == len(devices) and failures:
         raise failures[0]
     return lanes
+
+
+#: what may be wrong with one device without stopping the others
+OF_ONE_DEVICE = (DeviceError, ToolchainError, PackageError)
+
+
+def _ask(
+    crew: Mapping[str, Executor], tasks: Mapping[str, tuple[Callable[..., Any], Any]], what: str, screen: Screen
+) -> dict[str, Any]:
+    """Each device's task on its own executor, all at once: name -> what it gave, or its error."""
+    running = {crew[name].submit(work, value): name for name, (work, value) in tasks.items()}
+    out: dict[str, Any] = {}
+    waiting = set(running)
+    try:
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                try:
+                    out[running[future]] = future.result()
+                except OF_ONE_DEVICE as error:
+                    out[running[future]] = error
+            slow = ", ".join(sorted(running[future] for future in waiting))
+            screen.show("reach", what, slow, len(out), len(tasks))
+    except BaseException:
+        measuring.stopping.set()
+        raise
+    return out
+
+
+def _refuse_twins(devices: Sequence[DeviceSpec], found: dict[str, Any]) -> None:
+    """Two names of one unit would measure it twice under one identity: the second is refused."""
+    first: dict[tuple[str, str], str] = {}
+    for spec in devices:
+        if isinstance(facts := found[spec.name], DeviceFacts):
+            other = first.setdefault((facts.device_id, spec.context), spec.name)
+            if other != spec.name:
+                found[spec.name] = DeviceError(
+                    f"{spec.name} is the same device as {other} ({facts.device_id})", "name it once"
+                )
+
+
+def _with_runners(
+    spec: DeviceSpec, facts: DeviceFacts, runtimes: Sequence[str], screen: Screen
+) -> DeviceFacts | HarnessError:
+    if spec.runner.path or spec.runner.command:
+        return facts  # the user's own; what it does not cover is found when deploying
+    try:
+        for runtime in runtimes:
+            bundles.ensure(runtime, target(facts), screen.say)
+    except OF_ONE_DEVICE as error:
+        return error
+    return facts
 
 
 def measure(
@@ -71,15 +137,13 @@ def measure(
 ) -> bool:
     """Every block on every device, a lane each; True when every device was reached and nothing was cut short."""
     seed = int(store.session(identity).plan["seed"])
-    tracks = [
-        _Track(
-            lane, lane.facts, schedule.blocks(package, plan, lane.facts, seed), settings.executors.lane(lane.spec.name)
-        )
-        for lane in lanes
-        if lane.facts is not None
-    ]
-    for track in tracks:
-        _store_refusals(store, identity, schedule.refusals(package, plan, track.facts))
+    tracks = []
+    for lane in lanes:
+        if lane.facts is not None:
+            own = plan.model_copy(update={"cpus": list(lane.spec.cpus)}) if lane.spec.cpus else plan
+            blocks = schedule.blocks(package, own, lane.facts, seed, lane.spec.context)
+            tracks.append(_Track(lane, lane.facts, blocks, settings.executors.lane(lane.spec.name)))
+            _store_refusals(store, identity, schedule.refusals(package, own, lane.facts, lane.spec.context))
     deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
     cut = len(tracks) < len(lanes)
     try:
@@ -92,7 +156,7 @@ def measure(
                 track = running.pop(future)
                 try:
                     future.result()
-                except (DeviceError, ToolchainError, PackageError) as error:
+                except OF_ONE_DEVICE as error:
                     cut = True
                     track.fail(store, identity, error, screen)
                     continue

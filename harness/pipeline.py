@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 
 from harness import package as packages
 from harness.analyze import results
-from harness.devices.spec import resolve
 from harness.errors import UsageError, UserCodeError
 from harness.executors import abandon
 from harness.experiment import Experiment, Measure
@@ -25,12 +24,12 @@ from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
 from harness.types import Build, DeviceFacts, DeviceSpec, Package, Run, Session, SessionDevice, Variant
-from harness.work import collector
 
 
-def run(experiment: Experiment, text: str, settings: Settings, screen: Screen) -> Session:
+def run(
+    experiment: Experiment, text: str, devices: Sequence[DeviceSpec], settings: Settings, screen: Screen
+) -> Session:
     """The experiment, from YAML to stored runs. `tell` makes of the session what a person reads."""
-    devices = [resolve(name) for name in experiment.devices]
     refuse_impossible_threads(experiment.measure, devices)
     Store.open(settings.store_url, create=True).close()  # a store that cannot be used is said before the building
     package, files = build(experiment, text, settings, screen)
@@ -154,8 +153,7 @@ def run_package(
     refuse_impossible_threads(measure_plan, devices)
     store = Store.open(settings.store_url, create=True)
     try:
-        collect = collector(settings.store_url)
-        lanes = reach(devices, package, collect, screen)
+        lanes = reach(devices, package, settings, screen)
         identity = open_session(store, package, lanes, measure_plan, settings, screen)
         complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
         if complete:
@@ -220,11 +218,12 @@ def _same_devices(session: Session, lanes: Sequence[Lane]) -> bool:
 
 
 def plan_key(package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool) -> str:
-    """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' names."""
+    """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' entries."""
     content = TypeAdapter(Package).dump_python(package, mode="json")
     builds = [{k: v for k, v in build.items() if k not in ("built", "notes")} for build in content["builds"]]
     held = [content["experiment"], builds, content["checks"], content["nulls"]]
-    said = json.dumps([held, plan.model_dump(mode="json"), [lane.spec.name for lane in lanes], quick], sort_keys=True)
+    specs = [TypeAdapter(DeviceSpec).dump_python(lane.spec, mode="json") for lane in lanes]
+    said = json.dumps([held, plan.model_dump(mode="json"), specs, quick], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -27,6 +27,10 @@ EXPORTERS = {
 
 TRANSPORTS = {
     "local": "harness.devices.local:Local",
+    "ssh": "harness.devices.ssh:Ssh",
+    "adb": "harness.devices.adb_server:AdbServer",
+    "adb+tcp": "harness.devices.adb_direct:AdbTcp",
+    "adb+usb": "harness.devices.adb_direct:AdbUsb",
 }
 
 METERS: dict[str, str] = {}

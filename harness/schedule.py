@@ -32,7 +32,7 @@ class Refused:
     reason: str
 
 
-def cells(package: Package, measure: Measure, facts: DeviceFacts) -> list[tuple[Cell, Build]]:
+def cells(package: Package, measure: Measure, facts: DeviceFacts, context: str) -> list[tuple[Cell, Build]]:
     """Every cell of this device: built artifacts × threads × cpus."""
     return [
         (
@@ -45,6 +45,7 @@ def cells(package: Package, measure: Measure, facts: DeviceFacts) -> list[tuple[
                 device_id=facts.device_id,
                 threads=threads,
                 cpus=cpus,
+                context=context,
             ),
             build,
         )
@@ -55,9 +56,9 @@ def cells(package: Package, measure: Measure, facts: DeviceFacts) -> list[tuple[
     ]
 
 
-def refusals(package: Package, measure: Measure, facts: DeviceFacts) -> list[Refused]:
+def refusals(package: Package, measure: Measure, facts: DeviceFacts, context: str = "host") -> list[Refused]:
     out = []
-    for cell, _ in cells(package, measure, facts):
+    for cell, _ in cells(package, measure, facts, context):
         if cell.threads is not None and cell.threads > facts.cores:
             out.append(Refused(cell=cell, reason=f"{cell.threads} threads on {facts.cores} cores"))
         elif cpu_mask(facts, cell.cpus) is None:
@@ -65,10 +66,12 @@ def refusals(package: Package, measure: Measure, facts: DeviceFacts) -> list[Ref
     return out
 
 
-def blocks(package: Package, measure: Measure, facts: DeviceFacts, seed: int) -> list[Block]:
+def blocks(
+    package: Package, measure: Measure, facts: DeviceFacts, seed: int, context: str = "host"
+) -> list[Block]:
     """The whole schedule of one device. `seed` fixes every order."""
-    refused = {item.cell for item in refusals(package, measure, facts)}
-    every = [(cell, build) for cell, build in cells(package, measure, facts) if cell not in refused]
+    refused = {item.cell for item in refusals(package, measure, facts, context)}
+    every = [(cell, build) for cell, build in cells(package, measure, facts, context) if cell not in refused]
     chance = random.Random(f"{seed}-{facts.device_id}")
 
     def block(number: int, purpose: Purpose, repeat: int, runs: Sequence[PlannedRun]) -> Block:
@@ -125,7 +128,7 @@ def _nulls(
         return []
     settings = sorted(
         {
-            (b.artifact.runtime, c.threads, c.cpus)
+            (b.artifact.runtime, c.threads, c.cpus, c.context)
             for c, b in every
             if b.artifact is not None and b.artifact.runtime in package.nulls
         },
@@ -143,6 +146,7 @@ def _nulls(
                 device_id=facts.device_id,
                 threads=threads,
                 cpus=cpus,
+                context=context,
             ),
             package.nulls[runtime],
             check,
@@ -150,7 +154,7 @@ def _nulls(
             measure,
             facts,
         )
-        for runtime, threads, cpus in settings
+        for runtime, threads, cpus, context in settings
     ]
 
 

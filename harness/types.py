@@ -167,7 +167,7 @@ class RunnerSpec:
 class DeviceSpec:
     """A device as the user wrote it: `name` is the URI or the name in devices.yaml.
 
-    `prepare`: setting -> `auto`, or a value; what is not named is not touched. `cpus`: what `any` means there."""
+    `prepare`: setting -> `auto`, or a value; what is not named is not touched. `cpus` replaces the experiment's there."""
 
     name: str
     uri: str
@@ -184,6 +184,13 @@ class DeviceSpec:
     @property
     def scheme(self) -> str:
         return self.uri.partition(":")[0]
+
+    @property
+    def context(self) -> str:
+        """How a runner lives there: `host`, `shell-bundle` or, with the user's own, `shell-ndk`."""
+        if self.scheme == "local":
+            return "host"
+        return "shell-ndk" if self.runner.path or self.runner.command else "shell-bundle"
 
 
 @dataclass(frozen=True, kw_only=True)

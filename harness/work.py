@@ -6,7 +6,8 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 from harness import __version__
 from harness.analyze import stats
 from harness.analyze.check import output_check
-from harness.devices.bench import Bench, clear, opened
+from harness.devices import quarantine
+from harness.devices.bench import Bench, facts_of, opened, probe
 from harness.devices.depot import Depot
 from harness.errors import HarnessError, RunnerError, StoreError, TransportError, UserCodeError
 from harness.experiment import Experiment
@@ -25,10 +27,49 @@ from harness.package import Files
 from harness.store import Store
 from harness.store.store import cell_key
 from harness.task_metric import TaskMetric, task_metric
-from harness.types import Build, CheckSet, DeviceSpec, Measurement, Package, PlannedRun, Run
+from harness.types import Build, CheckSet, DeviceFacts, DeviceSpec, Measurement, Package, PlannedRun, Run
 
 log = logging.getLogger("harness.work")
-ATTEMPTS = 3  # of a run that the link or a disturbance spoiled; what fails by itself is never tried again
+ATTEMPTS = 3  # of a run that a disturbance spoiled; what fails by itself is never tried again
+
+
+def look(spec: DeviceSpec) -> DeviceFacts:
+    """What the device is, without waiting for it to be free. Raises DeviceError: it is out of reach, or it failed so
+    often that it must prove itself first."""
+    quarantine.admit(spec, lambda: probe(spec))
+    with _counted_failures(spec):
+        return facts_of(spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployTask:
+    """The runners of these runtimes, to be brought to a device."""
+
+    device: DeviceSpec
+    store_url: str
+    runtimes: tuple[str, ...]
+
+
+def deploy(task: DeployTask) -> dict[str, str]:
+    """runtime -> the hash that stands for its runner. Raises DeviceError, ToolchainError."""
+    with (
+        _counted_failures(task.device),
+        opened(task.device, collector(task.store_url), waiter(task.device.name)) as bench,
+    ):
+        for runtime in task.runtimes:
+            bench.runner(runtime)
+        return {runtime: bench.runner_sha256(runtime) for runtime in task.runtimes}
+
+
+@contextmanager
+def _counted_failures(spec: DeviceSpec) -> Iterator[None]:
+    """A failed link counts towards the device's quarantine, a success ends the count."""
+    try:
+        yield
+    except TransportError:
+        quarantine.failed(spec)
+        raise
+    quarantine.succeeded(spec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +94,8 @@ def measure_block(task: BlockTask) -> list[str]:
     store = Store.open(task.store_url)
     try:
         package = store.session(task.session).package
-        with opened(task.device, collector(task.store_url), _waiting(task.device.name)) as bench:
+        collect, waiting = collector(task.store_url), waiter(task.device.name)
+        with _counted_failures(task.device), opened(task.device, collect, waiting, prepare=True) as bench:
             counted = store.counted(task.session)  # after the wait for the device: another task may have been quicker
             done = []
             for planned in task.runs:
@@ -64,50 +106,41 @@ def measure_block(task: BlockTask) -> list[str]:
         store.close()
 
 
-def _waiting(device: str) -> Callable[[], None]:
-    said = False
+def waiter(device: str) -> Callable[[str], None]:
+    """Tells each reason once, and gives up when the user interrupts."""
+    said: set[str] = set()
 
-    def wait() -> None:
-        nonlocal said
+    def wait(reason: str) -> None:
         if measuring.stopping.is_set():
             raise measuring.Interrupted
-        if not said:
-            print(f"{device}: another harness measures on it; waiting", file=sys.stderr)
-        said = True
+        if reason not in said:
+            print(f"{device}: {reason}; waiting", file=sys.stderr)
+        said.add(reason)
 
     return wait
 
 
 def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> list[str]:
     made: list[str] = []
-    for again in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         if measuring.stopping.is_set():
             raise measuring.Interrupted
-        try:
-            attempt = measuring.measure(
-                planned,
-                depot=bench.depot,
-                prefix=bench.runner(planned.artifact.runtime),
-                lock=bench.lock_file,
-                session=task.session,
-                attempt=store.next_attempt(task.session, planned.cell, planned.purpose, planned.repeat),
-                files=Files(Path(task.files)),
-                conditions={},
-                provenance={
-                    "harness": __version__,
-                    "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
-                    "os": bench.facts.os,
-                    "kernel": bench.facts.kernel,
-                },
-            )
-        except TransportError:
-            if again + 1 == ATTEMPTS:
-                raise
-            measuring.stopping.wait(2.0 * (again + 1))
-            clear(bench.depot, collector(task.store_url))
-            if (cell_key(planned.cell), planned.purpose, planned.repeat) in store.counted(task.session):
-                break
-            continue
+        attempt = measuring.measure(
+            planned,
+            depot=bench.depot,
+            prefix=bench.runner(planned.artifact.runtime),
+            lock=bench.lock_file,
+            session=task.session,
+            attempt=store.next_attempt(task.session, planned.cell, planned.purpose, planned.repeat),
+            files=Files(Path(task.files)),
+            conditions={"prepared": dict(bench.prepared)},
+            provenance={
+                "harness": __version__,
+                "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
+                "os": bench.facts.os,
+                "kernel": bench.facts.kernel,
+            },
+        )
         run = judged(attempt, package, task)
         store.append(run)
         bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored

@@ -26,6 +26,9 @@ HEAVY = {
     "pandas": {"commands", "report"},
     "sqlalchemy": {"store"},
     "typer": {"cli"},
+    "asyncssh": {"devices"},
+    "adbutils": {"devices"},
+    "adb_shell": {"devices"},
 }
 
 
@@ -90,7 +93,7 @@ def test_analysis_does_no_io() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["devices", "--json"], ["report", "--help"], ["pick", "--help"], ["doctor", "--json"]]
+    "arguments", [["--help"], ["devices", "--help"], ["devices", "--json"], ["report", "--help"], ["pick", "--help"], ["doctor", "--json"]]
 )
 def test_commands_that_need_no_torch_import_none(arguments: list[str], tmp_path: Path) -> None:
     program = (

@@ -104,7 +104,7 @@ def _candidates(
     """What is usable at every place, in an order that does not hang on the order of the results."""
     at: dict[tuple[Any, ...], dict[Place, int]] = {}
     for i in usable:
-        name = tuple(results[i][k] for k in CELL if k not in ("input", "device", "device_id"))
+        name = tuple(results[i][k] for k in CELL if k not in ("input", "device", "device_id", "context"))
         at.setdefault(name, {})[_place(results[i])] = i
     out = []
     for name, where_at in at.items():
@@ -203,6 +203,8 @@ def _named(candidate: _Candidate, results: Sequence[Result], places: Sequence[Pl
     own = cell(results[candidate.at[places[0]]])
     if len({p[:2] for p in places}) > 1:
         own["device"] = own["device_id"] = "*"
+        if len({results[i]["context"] for i in candidate.at.values()}) > 1:
+            own["context"] = "*"
     if len({p[2] for p in places}) > 1:
         own["input"] = "*"
     return own

@@ -80,16 +80,17 @@ def rows(session: Session, runs: Sequence[Run]) -> list[Row]:
             continue
         for device in session.devices:
             identity = device.facts.device_id if device.facts else None
-            mine = by_place.get((build.variant, build.seed, build.exporter, build.backend, build.input, identity), {})
+            unit = (identity, device.spec.context)  # one unit may be measured in two contexts
+            mine = by_place.get((build.variant, build.seed, build.exporter, build.backend, build.input, *unit), {})
             runtime = build.artifact.runtime if build.artifact else build.exporter
-            null_runs = _nulls(by_place, runtime, identity)
+            null_runs = _nulls(by_place, (NULL_VARIANT, runtime, *unit))
             threadless = any(threads is None for threads, _ in mine)
             for threads in (None,) if threadless else planned.threads:
-                for cpus in planned.cpus:
+                for cpus in device.spec.cpus or planned.cpus:
                     own = tuple(mine.get((threads, cpus), ()))
                     out.append(Row(
                         build=build, device=device, threads=threads, cpus=cpus, runs=own,
-                        context=own[0].cell.context if own else "host",
+                        context=device.spec.context,
                         nulls=tuple(null_runs.get((threads, cpus), ())),
                     ))  # fmt: skip
     return out
@@ -97,12 +98,12 @@ def rows(session: Session, runs: Sequence[Run]) -> list[Row]:
 
 def _place(cell: Cell) -> tuple[Any, ...]:
     if cell.variant == NULL_VARIANT:
-        return (NULL_VARIANT, cell.exporter, cell.device_id)
-    return (cell.variant, cell.seed, cell.exporter, cell.backend, cell.input, cell.device_id)
+        return (NULL_VARIANT, cell.exporter, cell.device_id, cell.context)
+    return (cell.variant, cell.seed, cell.exporter, cell.backend, cell.input, cell.device_id, cell.context)
 
 
 def _nulls(
-    by_place: Mapping[tuple[Any, ...], Mapping[tuple[int | None, str], list[Run]]], runtime: str, identity: str | None
+    by_place: Mapping[tuple[Any, ...], Mapping[tuple[int | None, str], list[Run]]], place: tuple[Any, ...]
 ) -> dict[tuple[int | None, str], list[Run]]:
-    found = by_place.get((NULL_VARIANT, runtime, identity), {})
+    found = by_place.get(place, {})
     return {k: [r for r in v if r.purpose == "memory" and r.counts and r.status == "ok"] for k, v in found.items()}

@@ -7,16 +7,15 @@ from typing import Any
 
 from harness import registry
 from harness.commands.common import emit
-from harness.devices.spec import resolve
 from harness.experiment import Experiment, Measure
 from harness.pipeline import plan_minutes
-from harness.types import Build
+from harness.types import Build, DeviceSpec
 
 
 def tell_plan(
     resolved: Mapping[str, Any],
     experiment: Experiment | None,
-    devices: Sequence[str],
+    devices: Sequence[DeviceSpec],
     quick: bool,
     json_out: bool,
     builds: Sequence[Build] | None = None,
@@ -35,12 +34,12 @@ def tell_plan(
         "build_minutes": building,
         "devices": [
             {
-                "device": resolve(name).name,
+                "device": spec.name,
                 "pushes": "runners, artifacts and inputs that are not there yet, into the harness's own folder",
-                "changes": [],
+                "changes": sorted(spec.prepare),
                 "runs_minutes": round(plan_minutes(possible, plan), 1),
             }
-            for name in devices
+            for spec in devices
         ],
     }
     if json_out:
@@ -53,8 +52,10 @@ def tell_plan(
         case = "" if pair["input"] == "default" else f"{pair['input']:<12} "
         print(f"  {pair['variant']:<24} {pair['exporter'] or 'made elsewhere':<18} {case}{pair['skipped'] or steps}")
     for device in document["devices"]:
+        changed = ", ".join(device["changes"])
+        told = f"sets {changed} as far as it lets us, and puts them back" if changed else "changes no setting"
         print(
-            f"{device['device']}: pushes {device['pushes']}; changes no setting; measuring takes about "
+            f"{device['device']}: pushes {device['pushes']}; {told}; measuring takes about "
             f"{device['runs_minutes']:g} min ({plan.repeats} repeats)"
         )
     print("nothing was built, pushed or measured")

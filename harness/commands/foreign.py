@@ -33,7 +33,7 @@ from harness.types import (
     TensorFile,
     TensorSpec,
 )
-from harness.work import collector
+from harness.work import collector, waiter
 
 RUNTIMES = {".pte": ("executorch", "executorch"), ".ptl": ("torchscript_lite", "torchscript")}
 BACKENDS = {b"XnnpackBackend": "xnnpack", b"VulkanBackend": "vulkan", b"QnnBackend": "qnn", b"CoreMLBackend": "coreml"}
@@ -156,7 +156,7 @@ def _described(
         variant="file", seed=0, exporter="executorch", backend="", input="default", device_id="", threads=1, cpus="any"
     )
     planned = PlannedRun(cell=cell, purpose="load", repeat=0, block=0, position=0, artifact=artifact, inputs=())
-    with opened(device, collector(settings.store_url)) as bench:
+    with opened(device, collector(settings.store_url), waiter(device.name)) as bench:
         attempt = measuring.measure(
             planned,
             depot=bench.depot,

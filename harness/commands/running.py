@@ -9,7 +9,8 @@ from typing import Any
 from harness import config, pipeline
 from harness import package as packages
 from harness.commands.common import artifacts_folder, concluded, emit, page, store_url
-from harness.devices.spec import resolve
+from harness.devices import catalog
+from harness.devices.spec import resolve_all
 from harness.errors import UsageError
 from harness.quiet import stdout_to_stderr
 from harness.screen import Screen
@@ -60,6 +61,7 @@ def _build_row(build: Any) -> dict[str, Any]:
 def run(
     source: Path,
     devices: Sequence[str],
+    devices_file: Path | None,
     variants: Sequence[str],
     label: str | None,
     fresh: bool,
@@ -80,7 +82,9 @@ def run(
     else:
         experiment, text = config.load(source)
         experiment = pipeline.narrowed(experiment, devices, variants)
+        names = list(experiment.devices)
         folder = Path(experiment.folder)
+    specs = resolve_all(names, catalog.load(devices_file, folder))
     settings = _settings(
         store,
         folder,
@@ -97,7 +101,7 @@ def run(
         return tell_plan(
             package.experiment if packaged else experiment.model_dump(mode="json"),
             None if packaged else experiment,
-            names if packaged else experiment.devices,
+            specs,
             quick,
             json_out,
             builds=package.builds if packaged else None,
@@ -105,9 +109,9 @@ def run(
     with stdout_to_stderr(), Screen() as screen:  # a user's metric may print
         if packaged:
             kept = packages.keep(package, files, settings.files)
-            session = pipeline.run_package(package, kept, [resolve(n) for n in names], settings, screen)
+            session = pipeline.run_package(package, kept, specs, settings, screen)
         else:
-            session = pipeline.run(experiment, text, settings, screen)
+            session = pipeline.run(experiment, text, specs, settings, screen)
     return tell(session, settings, json_out)
 
 
@@ -187,6 +191,7 @@ def _narrow_package(package: Package, variants: Sequence[str]) -> Package:
 def measure(
     file: Path,
     devices: Sequence[str],
+    devices_file: Path | None,
     inputs: Sequence[str],
     arrays: Path | None,
     expect: Path | None,
@@ -200,7 +205,7 @@ def measure(
 
     settings = _settings(store, Path.cwd(), identify=identify, kind="measure", fresh=True)
     with Screen() as screen:
-        specs = [resolve(name) for name in (devices or ["local"])]
+        specs = resolve_all(devices or ["local"], catalog.load(devices_file, Path.cwd()))
         package, files = package_of(file, specs[0], inputs, arrays, expect, threads, repeats, settings, screen)
         session = pipeline.run_package(package, files, specs, settings, screen)
     opened = Store.open(settings.store_url)

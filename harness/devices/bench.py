@@ -2,72 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.devices import runners
 from harness.devices.depot import Depot
 from harness.devices.facts import read_facts, target
-from harness.devices.spec import open_transport, workdir
+from harness.devices.lease import leased
+from harness.devices.link import PATIENCE_S, Link, Waiting
+from harness.devices.prepare import prepared, restore
+from harness.devices.spec import workdir
+from harness.errors import DeviceError, TransportError
 from harness.locks import file_lock
 from harness.paths import cache_dir
 from harness.types import DeviceFacts, DeviceSpec
 
+Collect = Callable[[Depot, str], None]
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """An opened device. `runner(runtime)` gives the argv prefix of that runtime's runner on the device."""
+    """An opened device. `prepared`: what was set for measuring, and what could not be."""
 
     spec: DeviceSpec
     facts: DeviceFacts
     depot: Depot
-    lock_file: str
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
-    def runner(self, runtime: str, say: Callable[[str], None] = lambda text: None) -> list[str]:
-        """Deploys it where it is missing; every file is checked once per process, some are hundreds of megabytes."""
+    @property
+    def lock_file(self) -> str:
+        return f"{self.depot.workdir}/runner.lock"
+
+    def runner(self, runtime: str, say: Say = lambda text: None) -> list[str]:
+        """The argv prefix of this runtime's runner on the device. It is deployed where it is missing; every file is
+        checked once per process, some are hundreds of megabytes."""
+        own = self.spec.runner
+        env = ["env", *(f"{key}={value}" for key, value in own.env.items())] if own.env else []
+        if (mine := self._own_runner(runtime)) is not None:
+            return [*env, *mine]
         bundle = _bundle(runtime, target(self.facts), say)
         folder = f"{self.depot.workdir}/bundles/{bundle.sha256}"
-        if (self.facts.device_id, folder) not in _checked:
+        if (self.facts.device_id, self.facts.boot_id, folder) not in _checked:
             files = {relative: str(entry["sha256"]) for relative, entry in bundle.files.items()}
             folder = self.depot.put_bundle(bundle.path, bundle.sha256, files)
-            _checked.add((self.facts.device_id, folder))
-        return [f"{folder}/{bundle.entry}"]
+            _checked.add((self.facts.device_id, self.facts.boot_id, folder))
+        return [*env, *bundle.command(folder, own_loader=self.spec.scheme != "local")]
 
     def runner_sha256(self, runtime: str) -> str:
+        """What stands for the runner in a result."""
+        own = self.spec.runner
+        if self._own_runner(runtime) is not None:
+            return hashlib.sha256(repr((own.command, own.path and _file_sha256(own.path))).encode()).hexdigest()
         return _bundle(runtime, target(self.facts), lambda text: None).sha256
 
+    def _own_runner(self, runtime: str) -> list[str] | None:
+        """The user's runner, where there is one and it is of this runtime."""
+        own = self.spec.runner
+        if own.path is None and not own.command:
+            return None
+        argv = list(own.command)
+        if own.path is not None:
+            runners.check_own(Path(own.path), self.facts.abi)
+            argv.insert(0, self.depot.put(Path(own.path), _file_sha256(own.path)))
+        key = (self.facts.device_id, *argv)
+        if key not in _said:
+            done = self.depot.transport.run([*argv, "--version"])
+            _said[key] = done.stdout.decode("utf-8", "replace").strip()[:100]
+        if _said[key].partition(" ")[0] not in runners.RUNTIMES:
+            raise DeviceError(
+                f"{self.spec.name}: its own runner says it is {_said[key]!r}",
+                "--version must print RUNTIME VERSION; see docs/own-runner.md",
+            )
+        return argv if _said[key].partition(" ")[0] == runtime else None
 
-_checked: set[tuple[str, str]] = set()
+
+_checked: set[tuple[str, str | None, str]] = set()
+_said: dict[tuple[str, ...], str] = {}
 _bundles: dict[tuple[str, str], runners.Bundle] = {}
 
 
-def _bundle(runtime: str, wanted: str, say: Callable[[str], None]) -> runners.Bundle:
+def _file_sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _bundle(runtime: str, wanted: str, say: Say) -> runners.Bundle:
     if (runtime, wanted) not in _bundles:
         _bundles[runtime, wanted] = runners.ensure(runtime, wanted, say)
     return _bundles[runtime, wanted]
 
 
-Collect = Callable[[Depot, str], None]
-
-
 @contextmanager
-def opened(spec: DeviceSpec, collect: Collect, while_waiting: Callable[[], None] = lambda: None) -> Iterator[Bench]:
-    """Waits for the device to be free (calling `while_waiting`, which may raise), then holds it. Before anything
-    else, each run that a dead host left is ended (one that had finished is handed to `collect` first) and removed: no
-    two runners are ever alive together."""
-    transport = open_transport(spec)
-    try:
-        facts = read_facts(transport, spec)
-        depot = Depot(transport, workdir(spec), spec.name)
-        locks = cache_dir() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with file_lock(Path(locks / f"device-{facts.device_id}.lock"), while_waiting):
-            clear(depot, collect)
-            yield Bench(spec=spec, facts=facts, depot=depot, lock_file=f"{depot.workdir}/runner.lock")
-    finally:
-        transport.close()
+def opened(
+    spec: DeviceSpec, collect: Collect, waiting: Waiting = lambda why: None, prepare: bool = False
+) -> Iterator[Bench]:
+    """Waits for the device to be free, then holds it, against other processes here and against other hosts.
+
+    `waiting(reason)` is called about once a second while it waits for whatever; it may raise to give up. Before
+    anything else, settings that a dead host changed are put back, and each run it left is ended (one that had
+    finished is handed to `collect` first) and removed: no two runners are ever alive together."""
+    link = Link(spec, waiting)
+    with ExitStack() as stack:
+        stack.callback(link.close)
+        facts = read_facts(link, spec)
+        depot = Depot(link, _home(link, workdir(spec)), spec.name)
+        mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
+        busy = "another harness on this computer measures on it"
+        stack.enter_context(file_lock(mine, lambda: waiting(busy)))
+        lease = stack.enter_context(leased(depot, waiting, takeover=True))
+        link.patience_s = PATIENCE_S
+        depot.renew = lease.renew
+        restore(depot)
+        depot.sweep()
+        clear(depot, collect)
+        record = stack.enter_context(prepared(depot, spec, facts)) if prepare else {}
+        yield Bench(spec=spec, facts=facts, depot=depot, prepared=record)
+
+
+def _home(link: Link, folder: str) -> str:
+    """The folder with the device's own word for `~`."""
+    if not folder.startswith("~/"):
+        return folder
+    done = link.run(["sh", "-c", 'cd && pwd'])
+    home = done.stdout.decode("utf-8", "replace").strip()
+    if not home.startswith("/") or not home.isprintable():
+        raise DeviceError(f"{link.spec.name}: it does not say where home is", "give it a workdir in devices.yaml")
+    return f"{home.rstrip('/')}/{folder[2:]}"
 
 
 def clear(depot: Depot, collect: Collect) -> None:
@@ -82,8 +146,18 @@ def clear(depot: Depot, collect: Collect) -> None:
 
 def facts_of(spec: DeviceSpec) -> DeviceFacts:
     """A look at the device, without waiting for it to be free."""
-    transport = open_transport(spec)
+    link = Link(spec)
     try:
-        return read_facts(transport, spec)
+        return read_facts(link, spec)
     finally:
-        transport.close()
+        link.close()
+
+
+def probe(spec: DeviceSpec) -> None:
+    """Asks the device something small. Raises DeviceError, TransportError."""
+    link = Link(spec)
+    try:
+        if link.run(["echo", "harness"], timeout_s=10).stdout.strip() != b"harness":
+            raise TransportError(f"{spec.name}: it does not answer what it was asked")
+    finally:
+        link.close()

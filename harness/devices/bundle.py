@@ -47,6 +47,10 @@ class Bundle:
     def binary(self) -> Path:
         return self.path / self.entry
 
+    def command(self, folder: str, own_loader: bool) -> list[str]:
+        """The argv prefix that starts the runner in `folder` on a device."""
+        return [f"{folder}/{self.entry}"]
+
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:

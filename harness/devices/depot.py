@@ -4,7 +4,7 @@
     WORKDIR/bundles/<sha256>/…         a runner with its libraries
     WORKDIR/runs/<run id>/…            one process: claim, pid, result.jsonl, stderr, exit, out/
 
-Nothing outside WORKDIR is ever written or deleted.
+Nothing outside WORKDIR is ever written or deleted, and everything asked for here can be asked twice without harm.
 """
 
 from __future__ import annotations
@@ -12,79 +12,148 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
+import tarfile
+import tempfile
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import DeviceError, TransportError
+from harness.errors import DeviceError, NoSpace
 from harness.interfaces import Completed, Transport
 from harness.paths import device_scripts_dir
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: what store and bundles may take on a device; beyond it the least recently used go first
+BUDGET_BYTES = 4 << 30
+#: left free on the device whatever is pushed
+MARGIN_BYTES = 64 << 20
+#: a link slower than this, seen on a first MiB, gets its bundles packed
+SLOW_BYTES_PER_S = 20 << 20
+_TRIES = 3  # of a push that arrives damaged
 
 
 class Depot:
-    """Raises TransportError for a failed link, DeviceError for what the device refuses."""
+    """Raises TransportError for a failed link, DeviceError for what the device refuses, NoSpace where it is full.
 
-    def __init__(self, transport: Transport, workdir: str, name: str) -> None:
-        self.transport, self.workdir, self.name = transport, workdir, name
+    `renew` is called before whatever a run needs of the device: the lease is renewed there."""
+
+    def __init__(
+        self, transport: Transport, workdir: str, name: str, renew: Callable[[], None] = lambda: None
+    ) -> None:
+        self.transport, self.workdir, self.name, self.renew = transport, workdir, name, renew
         self.pushed_bytes = 0
-        self._runs_sh: str | None = None
+        self._push_s = 0.0
+        self._scripts: dict[str, str] = {}
+        self._used: set[str] = set()  # names in store and bundles that this opening needs
 
     # -- files ---------------------------------------------------------------------------------------------------
 
     def put(self, local: Path, sha256: str, suffix: str = "") -> str:
         """The device's path of this content; pushed only where it is not there yet, right."""
+        self.renew()
         remote = f"{self.workdir}/store/{_safe(sha256 + suffix)}"
+        self._used.add(sha256 + suffix)
         if self.sha256([remote]).get(remote) != sha256:
-            self._must(["mkdir", "-p", f"{self.workdir}/store"])
+            self._room(local.stat().st_size)
             self._push(local, remote, sha256)
         return remote
 
     def put_bundle(self, local: Path, sha256: str, files: Mapping[str, str]) -> str:
-        """The device's folder of this bundle. `files`: relative path -> sha256; every one is checked."""
+        """The device's folder of this bundle. `files`: relative path -> sha256; every one is checked.
+
+        Over a slow link what is still missing after a first MiB goes packed, where the device can unpack."""
         folder = f"{self.workdir}/bundles/{_safe(sha256)}"
-        paths = {f"{folder}/{relative}": digest for relative, digest in files.items()}
-        have = self.sha256(paths)
-        missing = [path for path, digest in paths.items() if have.get(path) != digest]
-        self._room(sum((local / posixpath.relpath(path, folder)).stat().st_size for path in missing))
-        for parent in sorted({posixpath.dirname(path) for path in missing}):
-            self._must(["mkdir", "-p", parent])
-        for path in missing:
-            self._push(local / posixpath.relpath(path, folder), path, paths[path])
+        self._used.add(sha256)
+        missing = self._missing(folder, files)
+        if missing:
+            sizes = {relative: (local / relative).stat().st_size for relative in missing}
+            self._room(sum(sizes.values()))
+            self._must(["mkdir", "-p", *sorted({posixpath.dirname(f"{folder}/{name}") for name in missing})])
+            missing.sort(key=sizes.__getitem__)
+        while missing:
+            self.renew()
+            if self._slow() and len(missing) > 1 and self._unpacks():
+                self._push_packed(local, folder, missing)
+                missing = self._missing(folder, files)  # all are there now, unless the device lies or breaks
+                if missing:
+                    raise DeviceError(f"{self.name}: {missing[0]} was not unpacked right", "is its storage sound?")
+                break
+            name = missing.pop(0)
+            self._push(local / name, f"{folder}/{name}", files[name])
         return folder
 
+    def _missing(self, folder: str, files: Mapping[str, str]) -> list[str]:
+        have = self.sha256(f"{folder}/{relative}" for relative in files)
+        return [relative for relative, digest in files.items() if have.get(f"{folder}/{relative}") != digest]
+
+    def _slow(self) -> bool:
+        return self.pushed_bytes >= 1 << 20 and self.pushed_bytes < SLOW_BYTES_PER_S * self._push_s
+
+    def _unpacks(self) -> bool:
+        done = self.transport.run(["sh", "-c", "command -v tar && command -v gzip"])
+        return done.returncode == 0
+
+    def _push_packed(self, local: Path, folder: str, names: Sequence[str]) -> None:
+        with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+            parcel = Path(scratch) / "parcel.tar.gz"
+            with tarfile.open(parcel, "w:gz", compresslevel=6) as tar:
+                for name in names:
+                    tar.add(local / name, arcname=name, recursive=False)
+            digest = hashlib.sha256(parcel.read_bytes()).hexdigest()
+            remote = f"{self.workdir}/store/.tmp-{uuid.uuid4().hex}"
+            try:
+                self._push(parcel, remote, digest)
+                done = self.transport.run(["sh", self.script("store.sh"), "unpack", remote, folder], timeout_s=600)
+                if done.stdout.decode("utf-8", "replace").split()[-1:] != ["ok"]:
+                    raise DeviceError(f"{self.name}: tar failed: {_first_line(done)}", "is the device's disk full?")
+            finally:
+                self.transport.run(["rm", "-f", remote])
+
     def _push(self, local: Path, remote: str, sha256: str) -> None:
-        size = local.stat().st_size
-        self._room(size)
         partial = f"{posixpath.dirname(remote)}/.tmp-{uuid.uuid4().hex}"
-        try:
-            self.transport.push(local, partial)
-            if self.sha256([partial]).get(partial) != sha256:
-                raise TransportError(
-                    f"{self.name}: {local.name} arrived damaged", "check the link and the device's storage"
-                )
-            self._must(["mv", "-f", partial, remote])
-        except BaseException:
-            self.transport.run(["rm", "-f", partial])
-            raise
-        self.pushed_bytes += size
+        for _ in range(_TRIES):
+            began = time.monotonic()
+            try:
+                self.transport.push(local, partial)
+                self._push_s += time.monotonic() - began
+                self.pushed_bytes += local.stat().st_size
+                # the first script is what would answer: it is put in its place by plain words
+                if self._place(partial, remote, sha256):
+                    return
+            except BaseException:
+                self.transport.run(["rm", "-f", partial])
+                raise
+        raise DeviceError(f"{self.name}: {local.name} arrived damaged", "check the link and the device's storage")
+
+    def _place(self, partial: str, remote: str, sha256: str) -> bool:
+        if "store.sh" in self._scripts:
+            argv = ["sh", self._scripts["store.sh"], "receive", partial, remote, sha256]
+            return self._must(argv, 300).stdout.split() == [b"ok"]
+        if self._hash([partial]).get(partial) != sha256:
+            return False
+        self._must(["mv", "-f", partial, remote])
+        return True
 
     def _room(self, size: int) -> None:
-        """Room for the file and 16 MiB more, as far as the device's df can be understood."""
-        self._must(["mkdir", "-p", self.workdir])
-        last = self.transport.run(["df", "-kP", self.workdir]).stdout.decode("utf-8", "replace").splitlines()[-1:]
-        fields = last[0].split() if last else []
-        if size and len(fields) >= 4 and fields[3].isdigit() and int(fields[3]) * 1024 < size + (16 << 20):
-            raise DeviceError(
-                f"{self.name}: no space: {size} bytes to write, {int(fields[3]) * 1024} free in {self.workdir}",
-                "free some space there, or give the device another workdir",
+        """Makes room for so many bytes, as far as the device's df can be understood. Raises NoSpace."""
+        need = (size + MARGIN_BYTES) // 1024
+        argv = ["sh", self.script("store.sh"), "room", self.workdir, str(need), str(BUDGET_BYTES // 1024)]
+        answer = self._must([*argv, *sorted(self._used)], 300).stdout.decode("utf-8", "replace").split("\n")
+        free = next((line.removeprefix("free ") for line in answer if line.startswith("free ")), "")
+        if free.isdigit() and int(free) < need:
+            raise NoSpace(
+                f"{self.name}: no space: {size} bytes to write, {int(free) * 1024} free in {self.workdir}",
+                f"free some space there ({MARGIN_BYTES >> 20} MiB are always left), or give the device another workdir",
             )
 
     def sha256(self, paths: Iterable[str]) -> dict[str, str]:
         """path -> sha256 as computed on the device; paths that cannot be read are left out."""
-        paths = list(paths)
-        done = self.transport.run(["sha256sum", *paths], timeout_s=300)
+        return self._hash(list(paths), self.script("store.sh"))
+
+    def _hash(self, paths: Sequence[str], script: str | None = None) -> dict[str, str]:
+        argv = ["sha256sum"] if script is None else ["sh", script, "hash"]
+        done = self.transport.run([*argv, *paths], timeout_s=300)
         out = {}
         for line in done.stdout.decode("utf-8", "replace").splitlines():
             digest, _, path = line.partition(" ")
@@ -96,47 +165,67 @@ class Depot:
             raise DeviceError(f"{self.name}: will not remove {path}: it is not in our folder")
         self.transport.run(["rm", "-rf", path], timeout_s=120)
 
-    def _must(self, argv: Sequence[str]) -> Completed:
-        done = self.transport.run(argv)
+    def sweep(self) -> None:
+        """Removes what a dead host left half-way; only for who holds the device."""
+        self.transport.run(["sh", self.script("store.sh"), "sweep", self.workdir], timeout_s=120)
+
+    def _must(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
+        done = self.transport.run(argv, timeout_s, stdin)
         if done.returncode != 0:
-            reason = done.stderr.decode("utf-8", "replace").strip()[:300] or f"exit {done.returncode}"
-            raise DeviceError(f"{self.name}: {argv[0]} failed: {reason}", "is the device's workdir writable?")
+            kind = NoSpace if b"No space left" in done.stderr else DeviceError
+            what = " ".join(posixpath.basename(word) for word in argv[:3] if not word.startswith("-"))
+            raise kind(f"{self.name}: {what} failed: {_first_line(done)}", f"is {self.workdir} writable, with room?")
         return done
 
-    # -- detached processes --------------------------------------------------------------------------------------
+    def script(self, name: str) -> str:
+        """The device's path of one of `device_scripts/`; there from the first use on."""
+        if name not in self._scripts:
+            local = device_scripts_dir() / name
+            digest = hashlib.sha256(local.read_bytes()).hexdigest()
+            remote = f"{self.workdir}/store/{digest}.sh"
+            if self._hash([remote]).get(remote) != digest:
+                self._must(["mkdir", "-p", f"{self.workdir}/store", f"{self.workdir}/runs"])
+                self._push(local, remote, digest)
+            self._used.add(f"{digest}.sh")
+            self._scripts[name] = remote
+        return self._scripts[name]
 
-    def _script(self) -> str:
-        if self._runs_sh is None:
-            local = device_scripts_dir() / "runs.sh"
-            self._runs_sh = self.put(local, hashlib.sha256(local.read_bytes()).hexdigest(), ".sh")
-        return self._runs_sh
+    # -- detached processes --------------------------------------------------------------------------------------
 
     def run_dir(self, run: str) -> str:
         return f"{self.workdir}/runs/{_safe(run)}"
 
-    def start(self, run: str, argv: Sequence[str], notes: bytes) -> str:
-        """Starts argv detached in a new folder that also holds `notes` (what a later host must know); the folder."""
+    def start(self, run: str, argv: Sequence[str], notes: bytes, limit_s: float = 3600.0) -> str:
+        """Starts argv detached in a new folder that also holds `notes` (what a later host must know); the folder.
+
+        After `limit_s` the device itself kills it: for a host that does not come back."""
+        self.renew()
         folder = self.run_dir(run)
-        script = self._script()
-        self._must(["mkdir", "-p", f"{folder}/out"])
-        self.transport.run(
-            ["sh", "-c", 'cat > "$1.tmp" && mv "$1.tmp" "$1"', "sh", f"{folder}/notes.json"], stdin=notes
-        )
-        self._must(["sh", script, "start", folder, *argv])
+        self._must(["sh", self.script("runs.sh"), "start", folder, str(round(limit_s)), *argv], stdin=notes)
         return folder
 
     def poll(self, run: str) -> str:
-        """`waiting`, `running`, `exit N` or `lost`."""
-        return self._must(["sh", self._script(), "poll", self.run_dir(run)]).stdout.decode().strip()
+        """`waiting`, `running`, `exit N`, `deadline`, `rebooted` or `lost`."""
+        self.renew()
+        return self._runs("poll", run)
 
     def end(self, run: str) -> str:
         """Makes sure that nothing of this run is or comes alive; its state as `poll` says it."""
-        return self._must(["sh", self._script(), "end", self.run_dir(run)]).stdout.decode().strip()
+        return self._runs("end", run)
+
+    def _runs(self, verb: str, run: str) -> str:
+        done = self._must(["sh", self.script("runs.sh"), verb, self.run_dir(run)])
+        return done.stdout.decode("ascii", "replace").strip()
 
     def leftovers(self) -> list[str]:
         """Runs that an earlier host left behind, oldest first."""
         done = self.transport.run(["ls", "-1tr", f"{self.workdir}/runs"])
         return [name for name in done.stdout.decode("utf-8", "replace").split("\n") if _ID.fullmatch(name)]
+
+
+def _first_line(done: Completed) -> str:
+    said = (done.stderr.strip() or done.stdout.strip()).decode("utf-8", "replace").splitlines()
+    return "".join(c for c in said[-1][:300] if c.isprintable()) if said else f"exit {done.returncode}"
 
 
 def _safe(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import DeviceError, TransportError
+from harness.errors import DeviceError, NoSpace, TimedOut
 from harness.interfaces import Completed, Transport
 from harness.types import DeviceSpec
 
@@ -24,15 +25,13 @@ class Local:
             shutil.copyfile(local, remote)
             shutil.copymode(local, remote)
         except OSError as error:
-            raise TransportError(f"local: cannot write {remote}: {error.strerror or error}") from error
+            raise _explained(error, f"cannot write {remote}") from error
 
     def pull(self, remote: str, local: Path) -> None:
         try:
             shutil.copyfile(remote, local)
-        except FileNotFoundError as error:  # an answer, and no failed link
-            raise DeviceError(f"local: there is no {Path(remote).name}") from error
         except OSError as error:
-            raise TransportError(f"local: cannot read {remote}: {error.strerror or error}") from error
+            raise _explained(error, f"cannot read {remote}") from error
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         try:
@@ -44,18 +43,24 @@ class Local:
                 start_new_session=True,  # Ctrl-C is for the harness, which then ends things in its own order
             )
         except OSError as error:
-            raise TransportError(f"local: cannot start {argv[0]}: {error.strerror or error}") from error
+            raise _explained(error, f"cannot start {argv[0]}") from error
         try:
             stdout, stderr = process.communicate(stdin, timeout_s)
         except subprocess.TimeoutExpired as error:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            raise TransportError(f"local: {argv[0]} did not end within {timeout_s:g} s") from error
+            raise TimedOut(f"local: {argv[0]} did not end within {timeout_s:g} s") from error
         return Completed(returncode=process.returncode, stdout=stdout, stderr=stderr)
 
     def close(self) -> None:
         pass
+
+
+def _explained(error: OSError, what: str) -> DeviceError:
+    """There is no link that could have failed: whatever it is, trying again will not help."""
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else DeviceError
+    return kind(f"local: {what}: {error.strerror or error}")
 
 
 _: type[Transport] = Local

@@ -91,6 +91,10 @@ def host_target() -> str:
     return f"{sys.platform}-{platform.machine().lower()}"
 
 
+def check_own(path: Path, abi: str) -> None:
+    """Raises UsageError where the user's runner is not a program for this device."""
+
+
 def _recipe(runtime: str) -> Recipe:
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {runtime!r}", nearest(runtime, RUNTIMES))

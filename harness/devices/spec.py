@@ -42,3 +42,7 @@ def workdir(spec: DeviceSpec) -> str:
     folder = cache_dir() / "device"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return os.fspath(folder)
+
+
+def resolve_all(names: list[str], catalog: object) -> list[DeviceSpec]:
+    return [resolve(name) for name in names]

@@ -84,7 +84,13 @@ def read(path: Path) -> Lines:
 
 
 def verdict(lines: Lines, state: str) -> tuple[Status, str | None]:
-    """What became of a run, from its lines and from how its process ended (`exit N` or `lost`)."""
+    """What became of a run, from its lines and from how its process ended (a state of `Depot.poll`)."""
+    if state == "deadline":
+        return "failed", f"timed out: the runner hung and was ended; its last word was {_last_word(lines)}"
+    if state == "oom":
+        return "failed", "oom_killed: the device ran out of memory, and its kernel ended the runner"
+    if state == "rebooted":
+        return "invalid", "cut off: the device rebooted during the run"
     code = int(state.split()[1]) if state.startswith("exit ") else None
     if code is not None and code > 128:
         return "failed", _died(code - 128)
@@ -104,6 +110,16 @@ def verdict(lines: Lines, state: str) -> tuple[Status, str | None]:
     if code != 0 or end.get("status") != "ok":
         return "failed", f"the runner ended with exit {code}, status {end.get('status')!r}"
     return "ok", None
+
+
+def _last_word(lines: Lines) -> str:
+    if not lines.lines:
+        return "nothing at all"
+    first, last = lines.lines[0], lines.lines[-1]
+    try:
+        return f"{last['type'][:20]!r}, {(int(last['t_ns']) - int(first['t_ns'])) / 1e9:.0f} s after its start"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return repr(last["type"][:20])
 
 
 def _died(number: int) -> str:

@@ -28,13 +28,14 @@ class Interrupted(Exception):
 
 
 START_S = 15.0  # seconds in which a started process must have begun
+DEVICE_GRACE_S = 60.0  # beyond the host's deadline: then the device itself ends the run
 
 
 class Depot(Protocol):
     """What this stage needs of a device's folder (harness.devices.depot.Depot)."""
 
     def put(self, local: Path, sha256: str, suffix: str = "") -> str: ...
-    def start(self, run: str, argv: list[str], notes: bytes) -> str: ...
+    def start(self, run: str, argv: list[str], notes: bytes, limit_s: float) -> str: ...
     def poll(self, run: str) -> str: ...
     def end(self, run: str) -> str: ...
     def run_dir(self, run: str) -> str: ...
@@ -94,7 +95,7 @@ def measure(
     }
     command = runner.argv(prefix, identity, planned, model, inputs, folder, lock)
     try:
-        depot.start(identity, command, json.dumps(notes).encode())
+        depot.start(identity, command, json.dumps(notes).encode(), deadline_s(planned) + DEVICE_GRACE_S)
         return collect(depot, identity, _follow(depot, identity, planned), notes)
     except TransportError:
         raise  # the run may go on without us; it is collected or ended before anything else is started
@@ -124,7 +125,7 @@ def _follow(depot: Depot, run: str, planned: PlannedRun) -> str:
             raise DeviceError(f"the runner did not begin within {START_S:g} s", "is the device's disk full?")
         if elapsed > latest:
             depot.end(run)
-            return f"deadline {latest:g}"
+            return "deadline"
         stopping.wait(pause)
         pause = min(pause * 1.5, most)
     return state
@@ -149,10 +150,7 @@ def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -
             lines = runner.read(path)
             status: Status
             reason: str | None
-            if state.startswith("deadline "):
-                status, reason = "failed", f"timed out: the runner was ended after {state.split()[1]} s"
-            else:
-                status, reason = runner.verdict(lines, state)
+            status, reason = runner.verdict(lines, state)
             if status == "failed" and lines.one("error") is None:
                 reason = f"{reason}{_last_words(depot, identity, Path(scratch))}"
             outputs = _outputs(depot, identity, lines, Path(scratch)) if status == "ok" else ()

@@ -1,0 +1,71 @@
+"""A transport that comes back: after the link failed, the next try opens a new connection.
+
+All that is asked of a device through it can be asked twice without harm (what `Depot` does is made so), and a
+process on the device goes on without us: a cut of some minutes loses nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from harness.devices.spec import open_transport
+from harness.errors import HarnessError, TransportError
+from harness.interfaces import Completed, Transport
+from harness.types import DeviceSpec
+
+#: seconds for which a lost link is tried again: a phone's reboot, a Wi-Fi that roams
+PATIENCE_S = 180.0
+
+Waiting = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Link:
+    """`waiting(reason)` is called about once a second while the link is down; it may raise to give up.
+
+    `patience_s` is 0 until the device was reached once: a wrong address is told at once."""
+
+    def __init__(self, spec: DeviceSpec, waiting: Waiting = lambda why: None) -> None:
+        self.spec, self.waiting, self.patience_s = spec, waiting, 0.0
+        self._transport: Transport | None = None
+
+    def push(self, local: Path, remote: str) -> None:
+        self._ask(lambda transport: transport.push(local, remote))
+
+    def pull(self, remote: str, local: Path) -> None:
+        self._ask(lambda transport: transport.pull(remote, local))
+
+    def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
+        return self._ask(lambda transport: transport.run(argv, timeout_s, stdin))
+
+    def close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            with suppress(HarnessError):  # it is gone either way
+                transport.close()
+
+    @property
+    def transport(self) -> Transport:
+        """The open connection. Raises what opening it raises."""
+        if self._transport is None:
+            self._transport = open_transport(self.spec)
+        return self._transport
+
+    def _ask(self, work: Callable[[Transport], T]) -> T:
+        until: float | None = None
+        while True:
+            try:
+                return work(self.transport)
+            except TransportError as error:
+                self.close()
+                until = until or time.monotonic() + self.patience_s
+                if time.monotonic() >= until:
+                    raise
+                self.waiting(f"{error.what}; trying for up to {self.patience_s:g} s")
+                time.sleep(1.0)
+
+
+_: type[Transport] = Link
