@@ -1,4 +1,4 @@
-"""A runner bundle: a folder with one binary, the libraries it needs, and a manifest with their hashes.
+"""A runner bundle: a folder with one binary, all libraries it needs, its own dynamic loader, and a manifest of hashes.
 
 What is measured with, not what is measured: `Bundle.sha256` stands for the runner in every result."""
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 from harness.errors import PackageError
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 #: The largest bundle known is torch's, near 450 MB; more than these is no runner.
 MAX_FILES, MAX_BYTES, MAX_MANIFEST_BYTES = 256, 4 << 30, 1 << 20
@@ -40,6 +41,7 @@ class Bundle:
     version: str
     path: Path
     entry: str
+    loader: str
     sha256: str
     files: Mapping[str, Mapping[str, Any]]
 
@@ -48,8 +50,13 @@ class Bundle:
         return self.path / self.entry
 
     def command(self, folder: str, own_loader: bool) -> list[str]:
-        """The argv prefix that starts the runner in `folder` on a device."""
-        return [f"{folder}/{self.entry}"]
+        """The argv prefix that starts the runner in `folder` on a device: by the bundle's own loader and C library,
+        so that it needs none there, or by the system's."""
+        entry = f"{folder}/{self.entry}"
+        if not own_loader:
+            return [entry]
+        libraries = f"{folder}/lib:{folder}/{posixpath.dirname(self.loader)}"
+        return [f"{folder}/{self.loader}", "--library-path", libraries, entry]
 
 
 def file_sha256(path: Path) -> str:
@@ -58,7 +65,7 @@ def file_sha256(path: Path) -> str:
 
 
 def write_manifest(
-    folder: Path, *, runtime: str, version: str, target: str, entry: str, built: Mapping[str, Any]
+    folder: Path, *, runtime: str, version: str, target: str, entry: str, loader: str, built: Mapping[str, Any]
 ) -> None:
     """Hashes every file of `folder` into its manifest. `built` is kept for people: compiler, flags."""
     files = {
@@ -72,6 +79,7 @@ def write_manifest(
         "version": version,
         "target": target,
         "entry": entry,
+        "loader": loader,
         "files": files,
         "built": dict(built),
     }
@@ -122,10 +130,13 @@ def _parse(text: bytes, folder: Path) -> Bundle:
         files[name] = {"sha256": digest, "size": size}
     if sum(fact["size"] for fact in files.values()) > MAX_BYTES:
         raise refuse("its files are larger than any runner")
+    loader = raw.get("loader")
+    if not isinstance(loader, str) or loader not in files or "/" not in loader:
+        raise refuse("its loader is not among its files")
     if words["entry"] not in files:
         raise refuse("its entry is not among its files")
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return Bundle(path=folder, sha256=digest, files=files, **words)
+    return Bundle(path=folder, sha256=digest, files=files, loader=loader, **words)
 
 
 def _acceptable(name: str) -> bool:
@@ -141,7 +152,7 @@ def pack(bundle: Bundle, out: Path) -> None:
             for name in (MANIFEST, *sorted(bundle.files)):
                 info = tarfile.TarInfo(name)
                 info.size = (bundle.path / name).stat().st_size
-                info.mode = 0o755 if name == bundle.entry else 0o644
+                info.mode = 0o755 if name in (bundle.entry, bundle.loader) else 0o644
                 with (bundle.path / name).open("rb") as file:
                     tar.addfile(info, file)
         os.replace(temporary, out)
@@ -187,7 +198,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> Bundle:
             shutil.copyfileobj(_content(tar, member), out)
         if file_sha256(target) != fact["sha256"]:
             raise PackageError("runner bundle: a file's hash is not the one of its manifest", "fetch the bundle again")
-        if member.name == bundle.entry:
+        if member.name in (bundle.entry, bundle.loader):
             target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP)
     if missing:
         raise PackageError(f"runner bundle: {len(missing)} files of its manifest are missing")

@@ -1,26 +1,29 @@
 """The native runners: which one is used, and building it where there is none.
 
 In order: a bundle that the user added, one that travels in the package, one built here. Only building needs a
-compiler. What is built is kept by a hash of the sources, the flags, the SDK and the compiler."""
+compiler. What is built is kept by a hash of the sources, the flags, the SDK and the compiler.
+
+A target is `linux-` or `android-` and an architecture. Android's bundles are Linux's: both bring their own loader and
+C library, and no more of the system than its kernel."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
-import shlex
 import shutil
-import subprocess
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.devices import bundle as bundles
 from harness.devices import sdk as sdks
+from harness.devices import toolchain
 from harness.devices.bundle import Bundle, pack
+from harness.devices.toolchain import LOADERS, host_arch
 from harness.errors import PackageError, ToolchainError, UsageError
 from harness.locks import file_lock
 from harness.metrics import nearest
@@ -31,6 +34,7 @@ __all__ = [
     "Bundle",
     "Recipe",
     "add",
+    "check_own",
     "compile_program",
     "ensure",
     "find",
@@ -42,8 +46,7 @@ __all__ = [
 _COMPILE_TIMEOUT_S = 900
 #: Flags of every runner. RPATH, not RUNPATH, so that LD_LIBRARY_PATH cannot put another library in its place.
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib")
-#: What every Linux has and no bundle carries (the manylinux_2_28 policy's list, as far as the SDKs use it).
-_SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util))\.so.*")
+_TARGET = re.compile(r"(?:linux|android)-([a-z0-9_]{1,32})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +87,34 @@ RUNTIMES: dict[str, Recipe] = {
     ),
     "null": Recipe(sdk=None, version="1", flags=("-std=c++17",)),
 }
+#: where an architecture's SDK is another one
+_OTHER_SDKS = {("torchscript", "aarch64"): sdks.TORCH_AARCH64}
 
 
 def host_target() -> str:
     """`linux-x86_64` and the like: what a runner for this computer is built for."""
-    return f"{sys.platform}-{platform.machine().lower()}"
+    return f"{sys.platform}-{host_arch()}"
 
 
-def check_own(path: Path, abi: str) -> None:
-    """Raises UsageError where the user's runner is not a program for this device."""
+def _bundle_target(target: str) -> str:
+    """The target whose bundle serves this one. Raises UsageError for what is no target."""
+    match = _TARGET.fullmatch(target)
+    if match is None or match[1] not in LOADERS:
+        known = ", ".join(f"{system}-{arch}" for system in ("linux", "android") for arch in LOADERS)
+        raise UsageError(f"there is no runner for {target!r}", f"a target is one of: {known}")
+    return f"linux-{match[1]}"
 
 
-def _recipe(runtime: str) -> Recipe:
+def _arch(target: str) -> str:
+    return target.partition("-")[2]
+
+
+def _recipe(runtime: str, target: str) -> Recipe:
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {runtime!r}", nearest(runtime, RUNTIMES))
-    return RUNTIMES[runtime]
+    recipe = RUNTIMES[runtime]
+    other = _OTHER_SDKS.get((runtime, _arch(target)))
+    return recipe if other is None else replace(recipe, sdk=other, version=other.version)
 
 
 def _sources(runtime: str) -> list[Path]:
@@ -110,44 +126,29 @@ def _sources(runtime: str) -> list[Path]:
     return sources
 
 
-def _compiler() -> list[str]:
-    """argv of the C++ compiler: $CXX, else g++. Raises ToolchainError if it is not there."""
-    argv = shlex.split(os.environ.get("CXX", "")) or ["g++"]
-    if shutil.which(argv[0]) is None:
-        hint = "apt install g++ (or set CXX); or add a bundle made elsewhere with: harness runners add FILE"
-        raise ToolchainError(f"no C++ compiler: {argv[0]} is not on the PATH", hint)
-    return argv
-
-
-def _source_key(runtime: str) -> str:
+def _source_key(runtime: str, target: str) -> str:
     """Hash of all that decides what the runner is, but for the compiler."""
-    recipe = _recipe(runtime)
     digest = hashlib.sha256()
     headers = sorted((device_scripts_dir() / "runner").glob("*.h"))
     for path in (*_sources(runtime), *headers):
         digest.update(f"{path.name}\0{bundles.file_sha256(path)}\0".encode())
-    digest.update(repr((recipe, _FLAGS, sys.platform)).encode())
+    digest.update(repr((_recipe(runtime, target), _FLAGS, bundles.SCHEMA)).encode())
     return digest.hexdigest()[:16]
-
-
-def _compiler_version(argv: list[str]) -> str:
-    done = _run([*argv, "--version"], "the C++ compiler", timeout_s=60)
-    return done.strip().splitlines()[0] if done.strip() else "unknown"
 
 
 def _built(runtime: str, target: str) -> Path | None:
     """Where the built bundle is or would be; None where that cannot be built here. The compiler is part of the
     name; with no compiler, what an earlier one built from these sources will do."""
-    if target != host_target() or not target.startswith("linux-"):
+    if not sys.platform.startswith("linux"):
         return None
     start = cache_dir() / "runners" / "built"
-    stem = f"{runtime}-{target}-{_source_key(runtime)}"
+    stem = f"{runtime}-{target}-{_source_key(runtime, target)}"
     try:
-        compiler = _compiler()
+        compiler = toolchain.compiler(_arch(target))
     except ToolchainError:
         earlier = sorted(start.glob(f"{stem}-????????"))
         return earlier[-1] if earlier else None
-    version = " ".join([*compiler, _compiler_version(compiler)])
+    version = " ".join([*compiler, toolchain.version(compiler)])
     return start / f"{stem}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
 
 
@@ -163,8 +164,9 @@ def _packaged(runtime: str, target: str) -> Path:
 def find(runtime: str, target: str) -> Bundle | None:
     """The bundle that is used for this runtime and target, or None. Builds nothing.
 
-    Raises UsageError for an unknown runtime, PackageError for a damaged bundle."""
-    _recipe(runtime)
+    Raises UsageError for an unknown runtime or target, PackageError for a damaged bundle."""
+    target = _bundle_target(target)
+    _recipe(runtime, target)
     for folder in (*_newest_added(runtime, target), _packaged(runtime, target)):
         if (folder / bundles.MANIFEST).is_file():
             return bundles.read(folder)
@@ -206,12 +208,13 @@ def ensure(runtime: str, target: str, say: Callable[[str], None] = lambda text: 
     Raises ToolchainError with what is missing and how to get it."""
     if found := find(runtime, target):
         return found
-    if target != host_target() or not sys.platform.startswith("linux"):
-        hint = "build the bundle on such a device with: harness runners build -o FILE; then: harness runners add FILE"
+    target = _bundle_target(target)
+    if not sys.platform.startswith("linux"):
+        hint = "build it on Linux with: harness runners build --target … -o FILE; then here: harness runners add FILE"
         raise ToolchainError(f"a {runtime} runner for {target} cannot be built on {host_target()}", hint)
-    _compiler()  # before anything is fetched
+    toolchain.compiler(_arch(target))  # before anything is fetched
     folder = _built(runtime, target)
-    assert folder is not None  # there is a compiler, and the target is this host
+    assert folder is not None  # there is a compiler, and this is Linux
     with file_lock(folder.with_name(folder.name + ".lock")):
         if (folder / bundles.MANIFEST).is_file():
             return bundles.read(folder)
@@ -239,89 +242,98 @@ def _keep(work: Path, folder: Path) -> Bundle:
 
 
 def _build(runtime: str, target: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Compiles the runner into `folder` with its libraries and manifest, and asks it for its version."""
-    recipe = _recipe(runtime)
+    """Compiles the runner into `folder` with its libraries, loader and manifest; asks it for its version where this
+    computer can run it."""
+    recipe, arch = _recipe(runtime, target), _arch(target)
     entry = f"harness-runner-{runtime}"
-    compile_program(recipe, _sources(runtime), folder / entry, say)
-    said = _run([str(folder / entry), "--version"], f"starting {entry}", timeout_s=60).strip()
-    if said != f"{runtime} {recipe.version}":
-        raise ToolchainError(f"{entry} says it is {said!r}", "remove the cache folder and build again")
-    built = {"compiler": _compiler_version(_compiler()), "flags": [*_FLAGS, *recipe.flags]}
-    bundles.write_manifest(folder, runtime=runtime, version=recipe.version, target=target, entry=entry, built=built)
+    compile_program(recipe, _sources(runtime), folder / entry, say, arch)
+    if arch == host_arch():
+        said = toolchain.run([str(folder / entry), "--version"], f"starting {entry}", timeout_s=60).strip()
+        if said != f"{runtime} {recipe.version}":
+            raise ToolchainError(f"{entry} says it is {said!r}", "remove the cache folder and build again")
+    compiler = toolchain.version(toolchain.compiler(arch))
+    bundles.write_manifest(
+        folder,
+        runtime=runtime,
+        version=recipe.version,
+        target=target,
+        entry=entry,
+        loader=f"glibc/{LOADERS[arch]}",
+        built={"compiler": compiler, "flags": [*_FLAGS, *recipe.flags]},
+    )
 
 
-def compile_program(recipe: Recipe, sources: Sequence[Path], out: Path, say: Callable[[str], None]) -> None:
-    """Compiles `sources` into the program `out`, with every library of the SDK that it needs in lib/ beside it.
+def compile_program(
+    recipe: Recipe, sources: Sequence[Path], out: Path, say: Callable[[str], None], arch: str | None = None
+) -> None:
+    """Compiles `sources` into the program `out`, with every library of the SDK that it needs in lib/ beside it, and
+    the loader and the C and C++ libraries in glibc/.
 
     Raises ToolchainError with the compiler's first complaint."""
-    argv = [*_compiler(), *_FLAGS, *recipe.flags, f'-DRUNNER_RUNTIME_VERSION="{recipe.version}"']
-    libraries: dict[str, Path] = {}
+    arch = arch or host_arch()
+    argv = [*toolchain.compiler(arch), *_FLAGS, *recipe.flags, f'-DRUNNER_RUNTIME_VERSION="{recipe.version}"']
+    folders: list[Path] = []
     link: list[str] = []
     if recipe.sdk:
-        root = sdks.fetch(recipe.sdk, say)
-        libraries = _libraries(recipe, recipe.sdk, root)
+        root = sdks.fetch(recipe.sdk, arch, say)
+        folders = [root / name for name in recipe.sdk.libraries]
         for include in recipe.includes:
             argv += ["-isystem", str(root / recipe.sdk.include / include)]
-        link = ["-Wl,--no-as-needed", *(str(libraries[name]) for name in (*recipe.links, *recipe.registers))]
-        link += ["-Wl,--as-needed", *(f"-Wl,-rpath-link,{root / name}" for name in recipe.sdk.libraries)]
-    say(f"compiling {out.name}")
-    _run([*argv, *map(str, sources), "-o", str(out), *link], f"compiling {out.name}", _COMPILE_TIMEOUT_S)
-    (out.parent / "lib").mkdir(exist_ok=True)
-    for name, path in libraries.items():
-        _place(path, out.parent / "lib" / name)
-
-
-def _libraries(recipe: Recipe, sdk: sdks.Sdk, root: Path) -> dict[str, Path]:
+        link = ["-Wl,--no-as-needed", *(str(_there(folders, name)) for name in (*recipe.links, *recipe.registers))]
+        link += ["-Wl,--as-needed", *(f"-Wl,-rpath-link,{folder}" for folder in folders)]
+    say(f"compiling {out.name} for {arch}")
+    toolchain.run(
+        [*argv, *map(str, sources), "-o", str(out), *link, *_late_libraries(recipe)],
+        f"compiling {out.name}",
+        _COMPILE_TIMEOUT_S,
+    )
     try:
-        return _closure([*recipe.links, *recipe.registers], [root / name for name in sdk.libraries])
+        theirs, system = toolchain.closure(toolchain.needed(out), folders, arch)
     except ToolchainError:
-        sdks.forget(sdk)
+        if recipe.sdk:
+            sdks.forget(recipe.sdk, arch)
         raise
+    for place, libraries in (("lib", theirs), ("glibc", system)):
+        (out.parent / place).mkdir(exist_ok=True)
+        for name, path in libraries.items():
+            _place(path, out.parent / place / name, link=place == "lib")
+    (out.parent / "glibc" / LOADERS[arch]).chmod(0o755)
 
 
-def _place(source: Path, target: Path) -> None:
-    """A link to the file where the file system can, else a copy: libtorch is near 450 MB."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _late_libraries(recipe: Recipe) -> list[str]:
+    """What the SDK's libraries want but only the final closure brings is not the linker's business."""
+    return ["-Wl,--allow-shlib-undefined"] if recipe.sdk else []
 
 
-def _closure(names: list[str], folders: list[Path]) -> dict[str, Path]:
-    """Every library of the SDK that `names` need, by name. Raises ToolchainError for one that nobody has."""
-    found: dict[str, Path] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if path is not None:
-            found[name] = path
-            waiting += _needed(path)
-        elif not _SYSTEM.fullmatch(name):
-            hint = "if pip fetched a GPU build: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds"
-            raise ToolchainError(f"the SDK needs {name}, which it does not carry", hint)
+def _there(folders: Sequence[Path], name: str) -> Path:
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        raise ToolchainError(f"the SDK holds no {name}", "remove the cache folder's sdk/ and try again")
     return found
 
 
-def _needed(library: Path) -> list[str]:
-    """The shared libraries that this one asks for, from its dynamic section (readelf comes with g++)."""
-    text = _run(["readelf", "-d", "-W", str(library)], "reading a library", timeout_s=60)
-    return re.findall(r"\(NEEDED\).*\[([^\]]+)\]", text)
+def _place(source: Path, target: Path, link: bool) -> None:
+    """A copy, or a link to the SDK's file where the file system can: libtorch is near 450 MB."""
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass
+    shutil.copyfile(source, target)
 
 
-def _run(argv: list[str], what: str, timeout_s: float) -> str:
-    """stdout of argv. Raises ToolchainError with the last lines of stderr."""
+_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}  # e_machine of the ELF header
+
+
+def check_own(path: Path, abi: str) -> None:
+    """Raises UsageError where the user's runner is not a program for this architecture."""
     try:
-        env = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False, env=env)
-    except FileNotFoundError as error:
-        raise ToolchainError(f"{what}: {argv[0]} is not installed", "apt install g++") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolchainError(f"{what}: {error}") from error
-    if done.returncode != 0:
-        said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()] or ["no message"]
-        first = next((line for line in said if "error" in line or "undefined" in line), said[-1])
-        raise ToolchainError(f"{what} failed ({done.returncode}): {first[:300]}", "apt install g++ (12 or newer)")
-    return done.stdout.decode("utf-8", "replace")
+        head = path.open("rb").read(20)
+    except OSError as error:
+        raise UsageError(f"runner {path}: {error.strerror}", "runner.path names a file on this computer") from error
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        raise UsageError(f"runner {path} is no ELF program", "build it with the NDK, or for Linux")
+    machine = _MACHINES.get(struct.unpack_from("<H", head, 18)[0], "another architecture")
+    if machine != abi:
+        raise UsageError(f"runner {path} is for {machine}, the device is {abi}", "build it for the device")

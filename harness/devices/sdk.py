@@ -5,7 +5,6 @@ Never taken from the environment: a runner must not depend on what else is insta
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from harness.devices.toolchain import host_arch
 from harness.errors import ToolchainError
 from harness.locks import file_lock
 from harness.paths import cache_dir
@@ -37,17 +37,18 @@ class Sdk:
 
 EXECUTORCH = Sdk(package="executorch", version="1.5.1", include="executorch/include", libraries=("executorch/lib",))
 TORCH = Sdk(package="torch", version="2.13.0", include="torch/include", libraries=("torch/lib", "torch.libs"))
-
+#: Newer wheels of torch for aarch64 are builds for NVIDIA's GPUs; this one's lite interpreter reads the same files.
+TORCH_AARCH64 = Sdk(package="torch", version="2.9.1", include="torch/include", libraries=("torch/lib", "torch.libs"))
 #: A wheel of torch for CUDA is near 1 GB; anything past this is not what we asked for.
 MAX_UNPACKED_BYTES = 16 << 30
 _LIBRARY = re.compile(r"[^/]+\.so(\.[0-9.]+)?")
 
 
-def fetch(sdk: Sdk, say: Callable[[str], None]) -> Path:
-    """The folder that the SDK's wheel is unpacked in; fetches it once.
+def fetch(sdk: Sdk, arch: str, say: Callable[[str], None]) -> Path:
+    """The folder that the SDK's wheel for this architecture is unpacked in; fetches it once.
 
     Raises ToolchainError if it cannot be fetched or is no such wheel."""
-    folder = _place(sdk)
+    folder = _place(sdk, arch)
     if folder.is_dir():
         return folder
     with file_lock(folder.parent / f"{folder.name}.lock"):
@@ -55,8 +56,8 @@ def fetch(sdk: Sdk, say: Callable[[str], None]) -> Path:
             return folder
         work = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
         try:
-            say(f"fetching {sdk.requirement}")
-            wheel = _download(sdk, work)
+            say(f"fetching {sdk.requirement} for {arch}")
+            wheel = _download(sdk, arch, work)
             say(f"unpacking {sdk.requirement}")
             _unpack(sdk, wheel, work / "unpacked")
             os.replace(work / "unpacked", folder)
@@ -67,21 +68,24 @@ def fetch(sdk: Sdk, say: Callable[[str], None]) -> Path:
     return folder
 
 
-def forget(sdk: Sdk) -> None:
+def forget(sdk: Sdk, arch: str) -> None:
     """Removes an SDK that turned out to be unusable, so that the next fetch() asks pip again."""
-    shutil.rmtree(_place(sdk), ignore_errors=True)
+    shutil.rmtree(_place(sdk, arch), ignore_errors=True)
 
 
-def _place(sdk: Sdk) -> Path:
-    return cache_dir() / "sdk" / f"{sdk.package}-{sdk.version}-{sys.platform}-{platform.machine().lower()}"
+def _place(sdk: Sdk, arch: str) -> Path:
+    return cache_dir() / "sdk" / f"{sdk.package}-{sdk.version}-linux-{arch}"
 
 
-def _download(sdk: Sdk, folder: Path) -> Path:
+def _download(sdk: Sdk, arch: str, folder: Path) -> Path:
     remedy = (
         f"check the network and pip's configuration with: {Path(sys.executable).name} -m pip download --no-deps "
         f"{sdk.requirement}; or add a bundle made elsewhere with: harness runners add FILE"
     )
     argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    if arch != host_arch():  # any Python's wheel will do: its C++ libraries are the same
+        argv += [f"--platform=manylinux_2_{glibc}_{arch}" for glibc in (28, 27, 17)]
+        argv += [f"--platform=manylinux2014_{arch}", "--implementation=cp", "--python-version=3.11", "--abi=cp311"]
     try:
         done = subprocess.run(
             [*argv, "--dest", str(folder), sdk.requirement], capture_output=True, text=True, timeout=3600, check=False
