@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 APT := apt-get install python3 python3-venv g++ make git
 
-.PHONY: help demo test lint bench clean check
+.PHONY: help demo test test-pi lint bench bench-transfer clean check
 help:
 	@echo "make demo    build the demo's variants, measure them on this computer, write the report (under 10 minutes)"
 	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make test-pi boot a Debian arm64 machine in QEMU and measure on it over SSH (needs root; takes a while)"
 	@echo "make bench   what the runner costs, against a bare loop and ExecuTorch's Python runtime"
 	@echo "make clean   remove the virtual environment and what the demo made"
 
@@ -44,8 +45,14 @@ lint: check .venv/.dev
 test: lint
 	@$(BIN)/python -m pytest
 
+test-pi: check .venv/.dev
+	@HARNESS_TEST_PI=1 $(BIN)/python -m pytest tests/pi -v
+
 bench: check .venv/.dev
 	@$(BIN)/python benchmarks/runner_cost.py
+
+bench-transfer: check .venv/.dev
+	@$(BIN)/python benchmarks/transfer.py
 
 clean:
 	rm -rf .venv .harness reports/*.html

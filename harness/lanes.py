@@ -21,7 +21,7 @@ from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
 from harness.types import NULL_VARIANT, DeviceFacts, DeviceSpec, Package, Run, SessionDevice
-from harness.work import BlockTask, DeployTask, deploy, look, measure_block
+from harness.work import BlockTask, Deployed, DeployTask, Measured, deploy, look, measure_block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Lane:
     spec: DeviceSpec
     facts: DeviceFacts | None = None
     runners: dict[str, str] = field(default_factory=dict)
+    pushed_bytes: int = 0
     unreached: str | None = None
 
 
@@ -60,14 +61,14 @@ def reach(devices: Sequence[DeviceSpec], package: Package, settings: Settings, s
             executor.shutdown(wait=True, cancel_futures=True)
     lanes, failures = [], []
     for spec in devices:
-        facts, runners = found[spec.name], deployed.get(spec.name)
-        error = facts if isinstance(facts, HarnessError) else runners if isinstance(runners, HarnessError) else None
-        if error is None:
-            lanes.append(Lane(spec=spec, facts=facts, runners=dict(runners or {})))
+        facts = found[spec.name]
+        got = facts if isinstance(facts, HarnessError) else deployed[spec.name]
+        if isinstance(got, Deployed):
+            lanes.append(Lane(spec=spec, facts=facts, runners=dict(got.runners), pushed_bytes=got.pushed_bytes))
         else:
-            failures.append(error)
-            screen.say(f"{spec.name}: {error}")
-            lanes.append(Lane(spec=spec, unreached=str(error)))
+            failures.append(got)
+            screen.say(f"{spec.name}: {got}")
+            lanes.append(Lane(spec=spec, unreached=str(got)))
     if len(failures) == len(devices) and failures:
         raise failures[0]
     return lanes
@@ -147,7 +148,7 @@ def measure(
     deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
     cut = len(tracks) < len(lanes)
     try:
-        running: dict[Future[list[str]], _Track] = {}
+        running: dict[Future[Measured], _Track] = {}
         for track in tracks:
             track.submit_next(running, store, identity, files, settings)
         while running:
@@ -155,7 +156,7 @@ def measure(
             for future in done:
                 track = running.pop(future)
                 try:
-                    future.result()
+                    track.pushed_bytes += future.result().pushed_bytes
                 except OF_ONE_DEVICE as error:
                     cut = True
                     track.fail(store, identity, error, screen)
@@ -176,6 +177,8 @@ def measure(
         for track in tracks:
             track.executor.shutdown(wait=True, cancel_futures=True)
         measuring.stopping.clear()
+    for track in tracks:
+        screen.say(f"{track.lane.spec.name}: pushed {track.pushed_bytes} bytes")
     return not cut
 
 
@@ -190,9 +193,10 @@ class _Track:
         self.planned = [run for block in blocks for run in block.runs]
         self.began = time.monotonic()
         self.before: float | None = None
+        self.pushed_bytes = lane.pushed_bytes
 
     def submit_next(
-        self, running: dict[Future[list[str]], _Track], store: Store, identity: str, files: Files, settings: Settings
+        self, running: dict[Future[Measured], _Track], store: Store, identity: str, files: Files, settings: Settings
     ) -> None:
         """The next block, without the cells that broke, or whose outputs were not found right: a latency counts
         only behind its output check."""
@@ -239,7 +243,7 @@ class _Track:
             of = "the empty runner" if cell.variant == NULL_VARIANT else cell.variant
             now = f"{missing[0].purpose} of {of} ({cell.exporter})"
         done = len(self.planned) - len(missing)
-        screen.show(self.lane.spec.name, self.lane.spec.name[:12], now, done, len(self.planned), left)
+        screen.show(self.lane.spec.name, self.lane.spec.name[:28], now, done, len(self.planned), left)
 
 
 def _store_refusals(store: Store, identity: str, refused: Sequence[schedule.Refused]) -> None:

@@ -50,15 +50,24 @@ class DeployTask:
     runtimes: tuple[str, ...]
 
 
-def deploy(task: DeployTask) -> dict[str, str]:
-    """runtime -> the hash that stands for its runner. Raises DeviceError, ToolchainError."""
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """`runners`: runtime -> the hash that stands for its runner. `pushed_bytes`: what had to go over for them."""
+
+    runners: Mapping[str, str]
+    pushed_bytes: int
+
+
+def deploy(task: DeployTask) -> Deployed:
+    """Raises DeviceError, ToolchainError."""
     with (
         _counted_failures(task.device),
         opened(task.device, collector(task.store_url), waiter(task.device.name)) as bench,
     ):
         for runtime in task.runtimes:
             bench.runner(runtime)
-        return {runtime: bench.runner_sha256(runtime) for runtime in task.runtimes}
+        shas = {runtime: bench.runner_sha256(runtime) for runtime in task.runtimes}
+        return Deployed(runners=shas, pushed_bytes=bench.depot.pushed_bytes)
 
 
 @contextmanager
@@ -87,8 +96,16 @@ class BlockTask:
     runs: tuple[PlannedRun, ...]
 
 
-def measure_block(task: BlockTask) -> list[str]:
-    """Makes the block's runs that no counted run stands for yet, each stored as it ends; their ids.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The ids of the runs that were made, and what had to go over to the device for them."""
+
+    runs: tuple[str, ...]
+    pushed_bytes: int
+
+
+def measure_block(task: BlockTask) -> Measured:
+    """Makes the block's runs that no counted run stands for yet, each stored as it ends.
 
     Raises DeviceError when the device cannot be used; what is stored by then stays."""
     store = Store.open(task.store_url)
@@ -97,11 +114,11 @@ def measure_block(task: BlockTask) -> list[str]:
         collect, waiting = collector(task.store_url), waiter(task.device.name)
         with _counted_failures(task.device), opened(task.device, collect, waiting, prepare=True) as bench:
             counted = store.counted(task.session)  # after the wait for the device: another task may have been quicker
-            done = []
+            done: list[str] = []
             for planned in task.runs:
                 if (cell_key(planned.cell), planned.purpose, planned.repeat) not in counted:
                     done += _until_settled(task, store, package, bench, planned)
-            return done
+            return Measured(runs=tuple(done), pushed_bytes=bench.depot.pushed_bytes)
     finally:
         store.close()
 

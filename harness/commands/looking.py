@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.common import emit, store_url
-from harness.devices import runners
+from harness.devices import catalog, runners
 from harness.devices.bench import facts_of
+from harness.devices.discover import Found, discover
 from harness.devices.facts import target
 from harness.devices.spec import resolve
-from harness.errors import DeviceError, HarnessError, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.paths import cache_dir
 from harness.store import Store
 from harness.store.engine import shown
@@ -25,51 +26,79 @@ from harness.store.engine import shown
 COMPRESS = ("torch", "torchao", "executorch", "torch_pruning", "mlxtend", "safetensors")
 
 
-def look(names: Sequence[str]) -> list[dict[str, Any]]:
-    """`local` and the devices named, each with its state; a device that is out of reach is an entry, not an error."""
-    out = []
-    for name in dict.fromkeys(["local", *names]):
-        spec = resolve(name)
-        entry: dict[str, Any] = {"name": name, "uri": spec.uri, "transport": spec.uri.partition(":")[0]}
-        try:
-            facts = facts_of(spec)
-        except DeviceError as error:
-            entry |= {"device_id": None, "state": "unreachable", "reason": str(error), "facts": None, "energy": []}
-        else:
-            said = asdict(facts)
-            keys = ("model", "soc", "abi", "os", "cores", "clusters", "memory_bytes", "page_size")
-            entry |= {
-                "device_id": facts.device_id,
-                "state": "ready",
-                "reason": None,
-                "facts": {k: list(said[k]) if k == "clusters" else said[k] for k in keys},
-                "energy": [],
-            }
-        out.append(entry)
-    return out
+FACTS = ("model", "soc", "abi", "os", "cores", "clusters", "memory_bytes", "page_size")
 
 
-def devices(names: Sequence[str], json_out: bool) -> int:
-    found = look(names)
+def look(names: Sequence[str], devices_file: Path | None = None) -> list[Found]:
+    """What is in reach; a device that is not is an entry too, and no error. Raises UsageError for what is no device."""
+
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
+    return discover(catalog.load(devices_file, Path.cwd()), also=names, note=note)
+
+
+def devices(names: Sequence[str], devices_file: Path | None, json_out: bool) -> int:
+    found = look(names, devices_file)
     if json_out:
-        emit(found)
-        return 0
-    for entry in found:
-        facts = entry["facts"] or {}
-        about = ", ".join(
-            str(part)
-            for part in (facts.get("model"), facts.get("soc"), facts.get("abi"), facts.get("os"))
-            if part is not None
-        )
-        cores = f", {facts['cores']} cores" if facts else ""
-        print(f"{entry['name']}: {entry['state']} {entry['device_id'] or ''} {about}{cores}{entry['reason'] or ''}")
-        if not entry["energy"]:
-            print("  energy: no source is read on this device yet")
+        emit([_entry(one) for one in found])
+    else:
+        print("\n\n".join("\n".join(_block(one)) for one in found))
     return 0
 
 
-def doctor(store: str | None, json_out: bool) -> int:
-    checks = [*_checks(store)]
+def _entry(one: Found) -> dict[str, Any]:
+    said = None if one.facts is None else asdict(one.facts)
+    return {
+        "name": one.name,
+        "uri": one.uri,
+        "transport": one.transport,
+        "device_id": None if one.facts is None else one.facts.device_id,
+        "state": one.state,
+        "reason": None if one.reason is None else _remedied(one),
+        "facts": said and {key: list(said[key]) if key == "clusters" else said[key] for key in FACTS},
+        "energy": [] if one.condition is None else [dict(source) for source in one.condition.energy],
+    }
+
+
+def _remedied(one: Found) -> str:
+    return f"{one.reason} (try: {one.hint})" if one.hint else str(one.reason)
+
+
+def _block(one: Found) -> list[str]:
+    """A device as some lines to read."""
+    lines = [f"{one.name}: {one.state}"]
+    if one.uri != one.name:
+        lines.append(f"  at       {one.uri}")
+    if one.reason is not None:
+        lines.append(f"  {'but' if one.state == 'ready' else 'because':<8} {one.reason}")
+    if one.hint is not None:
+        lines.append(f"  try      {one.hint}")
+    facts, now = one.facts, one.condition
+    if facts is None or now is None:
+        return lines
+    lines.append(f"  id       {facts.device_id}")
+    lines.append(f"  is       {', '.join(part for part in (facts.model, facts.soc, facts.abi) if part)}")
+    lines.append(f"  runs     {', '.join(part for part in (facts.os, facts.kernel) if part)}")
+    clusters = ", ".join(f"{len(c['cpus'])} at up to {(c['max_khz'] or 0) / 1e6:.2f} GHz" for c in facts.clusters)
+    memory = f", {facts.memory_bytes / 2**30:.1f} GiB of memory" if facts.memory_bytes else ""
+    pages = f", pages of {facts.page_size // 1024} KiB" if facts.page_size else ""
+    lines.append(f"  has      {facts.cores} cores{f' ({clusters})' if clusters else ''}{memory}{pages}")
+    if now.battery_percent is not None:
+        heat = "" if now.battery_c is None else f", {now.battery_c:g} °C"
+        lines.append(f"  battery  {now.battery_percent} %{heat}{', charging' if now.charging else ''}")
+    if now.root is not None:
+        lines.append(f"  root     {'yes' if now.root else 'not given, though devices.yaml says that it may be used'}")
+    for source in now.energy:
+        lines.append(f"  energy   {source['source']}: {source['reason']}")
+    if not now.energy:
+        lines.append("  energy   nothing on this device tells it")
+    return lines
+
+
+def doctor(store: str | None, devices_file: Path | None, json_out: bool) -> int:
+    found = look([], devices_file)
+    checks = [*_checks(store), *_foreign_runner_checks(found), *(_device_check(one) for one in found)]
     if json_out:
         emit({"schema": 1, "checks": checks})
     else:
@@ -123,9 +152,38 @@ def _checks(store: str | None) -> list[dict[str, Any]]:
         add("store", f"{name} (made by the first run)", "")
     except HarnessError as error:
         add("store", "", str(error))
-    for entry in look([]):
-        add(f"device {entry['name']}", entry["state"] == "ready" and "ready", entry["reason"] or "")
     return out
+
+
+def _foreign_runner_checks(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """The runners that the other devices in reach need, where their processor is not this computer's."""
+    abis = [one.facts.abi for one in found if one.facts is not None]
+    there = {(bundle.runtime, bundle.target) for bundle in runners.listing()}
+    out = []
+    for abi in sorted(set(abis) - set(abis[:1])):
+        built = all((runtime, f"linux-{abi}") in there for runtime in ("executorch", "torchscript"))
+        compiler = shutil.which(f"{abi}-linux-gnu-g++")
+        out.append(
+            {
+                "what": f"runners for {abi}",
+                "state": "ok" if built or compiler else "missing",
+                "found": "there" if built else "will be built at first use" if compiler else "not there",
+                "remedy": f"apt install g++-{abi.replace('_', '-')}-linux-gnu (or harness runners add FILE)",
+                "needed": False,
+            }
+        )
+    return out
+
+
+def _device_check(one: Found) -> dict[str, Any]:
+    """Only this computer must be ready: a phone may well be in somebody's pocket just now."""
+    return {
+        "what": f"device {one.name}",
+        "state": "ok" if one.state == "ready" else "missing",
+        "found": one.state if one.reason is None else f"{one.state}: {one.reason}",
+        "remedy": one.hint or "",
+        "needed": one.name == "local",
+    }
 
 
 def _writable(folder: Path) -> bool:

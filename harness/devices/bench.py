@@ -111,7 +111,7 @@ def opened(
         facts = read_facts(link, spec)
         depot = Depot(link, _home(link, workdir(spec)), spec.name)
         mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
-        busy = "another harness on this computer measures on it"
+        busy = "another measurement of this computer holds it"
         stack.enter_context(file_lock(mine, lambda: waiting(busy)))
         lease = stack.enter_context(leased(depot, waiting, takeover=True))
         link.patience_s = PATIENCE_S
