@@ -35,6 +35,8 @@ say hostname "$(uname -n)"
 say home "$(cd 2>/dev/null && pwd)"
 say cores "$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor "$root/proc/cpuinfo" 2>/dev/null)"
 say page_size "$(getconf PAGE_SIZE 2>/dev/null || getconf PAGESIZE 2>/dev/null)"
+kib=$(sed -n 's/^KernelPageSize: *\([0-9]*\) kB/\1/p' /proc/self/smaps 2>/dev/null | head -n 1) # busybox has no getconf
+[ -n "$kib" ] && say page_size $((kib * 1024))
 say memory_kib "$(file /proc/meminfo | sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p')"
 say boot_id "$(file /proc/sys/kernel/random/boot_id)"
 

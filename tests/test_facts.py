@@ -77,7 +77,8 @@ def test_a_phone_says_what_it_is(made_up: MadeUp) -> None:
         ro__soc__manufacturer="Google", ro__soc__model="Tensor G3", ro__product__cpu__abi="arm64-v8a",
         ro__serialno="3A031FDJH0041B",
     )  # fmt: skip
-    made_up.command("dumpsys", 'echo "  AC powered: true"; echo "  status: 2"; echo "  level: 83"; echo "  temperature: 283"')
+    battery = "  AC powered: true\\n  status: 2\\n  level: 83\\n  temperature: 283\\n"
+    made_up.command("dumpsys", f'[ "$1" = battery ] && printf "{battery}"')
     for policy, cpus, khz in ((0, "0 1 2 3", 1704000), (4, "4 5", 2914000)):
         made_up.file(f"sys/devices/system/cpu/cpufreq/policy{policy}/related_cpus", f"{cpus}\n")
         made_up.file(f"sys/devices/system/cpu/cpufreq/policy{policy}/cpuinfo_max_freq", f"{khz}\n")
@@ -86,7 +87,8 @@ def test_a_phone_says_what_it_is(made_up: MadeUp) -> None:
     made_up.file("proc/sys/kernel/random/boot_id", "11111111-2222\n")
     said = made_up.said()
     facts, now = device_facts(said, "p"), condition(said)
-    assert (facts.model, facts.soc, facts.abi, facts.os) == ("Google Pixel 8", "Google Tensor G3", "aarch64", FINGERPRINT)
+    assert (facts.model, facts.soc) == ("Google Pixel 8", "Google Tensor G3")
+    assert (facts.abi, facts.os) == ("aarch64", FINGERPRINT)
     assert facts.device_id == device_id("3A031FDJH0041B")
     assert (facts.memory_bytes, facts.boot_id) == (7812345 * 1024, "11111111-2222")
     assert facts.clusters == (
@@ -132,9 +134,10 @@ def test_a_laptops_battery_is_found_and_a_mouses_is_not(made_up: MadeUp) -> None
     assert [source["source"] for source in now.energy] == ["battery gauge test_bat"]
 
 
-@pytest.mark.parametrize("model", ["x\nserial=evil", "x\r\nserial=evil", "x\x0bserial=evil", "x\x1eserial=evil", "x\u2028serial=evil"])
-def test_no_value_can_forge_another_fact(made_up: MadeUp, model: str) -> None:
-    made_up.props(ro__product__model=f"{model}\"'$(touch {made_up.root}/pwned)`id`\\n", ro__serialno="good-serial")
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\x0b", "\x1e", "\u2028"])
+def test_no_value_can_forge_another_fact(made_up: MadeUp, line_break: str) -> None:
+    model = f"x{line_break}serial=evil\"'$(touch {made_up.bin}/pwned)`id`\\n"
+    made_up.props(ro__product__model=model, ro__serialno="good-serial")
     made_up.file("sys/class/hwmon/hwmon0/name", "x\nserial=evil\nenergy=readable gold\n")
     made_up.file("sys/class/hwmon/hwmon0/power1_input", "1\n")
     said = made_up.said()
@@ -142,7 +145,7 @@ def test_no_value_can_forge_another_fact(made_up: MadeUp, model: str) -> None:
     assert "evil" not in said["serial"]
     assert len(said["energy"]) == 1
     assert "serial=evil" in said["model"][0]
-    assert not (made_up.root / "pwned").exists()
+    assert not (made_up.bin / "pwned").exists()
     assert device_facts(said, "p").device_id == device_id("good-serial")
 
 
@@ -161,7 +164,6 @@ def test_root_is_looked_at_only_where_it_may_be_used(made_up: MadeUp) -> None:
 
 def test_a_service_that_reads_or_hangs_costs_only_its_own_fact(made_up: MadeUp) -> None:
     made_up.props(ro__serialno="good-serial")
-    made_up.command("getprop.sh", "")
     made_up.command("vcgencmd", "cat; echo throttled=0x0")  # the script itself is standard input: not to be eaten
     made_up.command("dumpsys", "sleep 600")
     said = made_up.said()

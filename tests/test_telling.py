@@ -13,6 +13,7 @@ from harness.commands.common import artifacts_folder, discreet
 from harness.commands.dry import tell_plan
 from harness.commands.exporting import _row
 from harness.commands.reporting import ship
+from harness.devices.spec import resolve
 from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.package import Files
@@ -135,13 +136,13 @@ EXPERIMENT = {
 
 def test_a_plan_counts_every_input_case(capsys: pytest.CaptureFixture[str]) -> None:
     experiment = Experiment.model_validate_json(json.dumps(EXPERIMENT))
-    tell_plan(experiment.model_dump(mode="json"), experiment, ["local"], False, True)
+    tell_plan(experiment.model_dump(mode="json"), experiment, [resolve("local")], False, True)
     two = json.loads(capsys.readouterr().out)
     assert [row["input"] for row in two["builds"]] == ["short", "long"]
     assert "unknown" in two["build_minutes"]["absent"]
     one_case = EXPERIMENT | {"model": {"factory": "m:net", "example_inputs": {"shape": [1, 2]}}}
     experiment = Experiment.model_validate_json(json.dumps(one_case))
-    tell_plan(experiment.model_dump(mode="json"), experiment, ["local"], False, True)
+    tell_plan(experiment.model_dump(mode="json"), experiment, [resolve("local")], False, True)
     one = json.loads(capsys.readouterr().out)
     assert two["devices"][0]["runs_minutes"] == pytest.approx(2 * one["devices"][0]["runs_minutes"], abs=0.11)
 
@@ -149,7 +150,7 @@ def test_a_plan_counts_every_input_case(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_packages_plan_counts_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     builds = [build("short", Files(tmp_path)), build("long", Files(tmp_path), "failed")]
     resolved = Experiment.model_validate_json(json.dumps(EXPERIMENT)).model_dump(mode="json")
-    tell_plan(resolved, None, ["local"], False, True, builds)
+    tell_plan(resolved, None, [resolve("local")], False, True, builds)
     told = json.loads(capsys.readouterr().out)
     assert [row["skipped"] is None for row in told["builds"]] == [True, False]
     assert told["build_minutes"] == 0

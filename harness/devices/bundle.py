@@ -49,6 +49,11 @@ class Bundle:
     def binary(self) -> Path:
         return self.path / self.entry
 
+    @property
+    def executables(self) -> tuple[str, str]:
+        """The files that a device must be allowed to execute; the rest is read."""
+        return self.entry, self.loader
+
     def command(self, folder: str, own_loader: bool) -> list[str]:
         """The argv prefix that starts the runner in `folder` on a device: by the bundle's own loader and C library,
         so that it needs none there, or by the system's."""
@@ -152,7 +157,7 @@ def pack(bundle: Bundle, out: Path) -> None:
             for name in (MANIFEST, *sorted(bundle.files)):
                 info = tarfile.TarInfo(name)
                 info.size = (bundle.path / name).stat().st_size
-                info.mode = 0o755 if name in (bundle.entry, bundle.loader) else 0o644
+                info.mode = 0o755 if name in bundle.executables else 0o644
                 with (bundle.path / name).open("rb") as file:
                     tar.addfile(info, file)
         os.replace(temporary, out)
@@ -198,7 +203,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> Bundle:
             shutil.copyfileobj(_content(tar, member), out)
         if file_sha256(target) != fact["sha256"]:
             raise PackageError("runner bundle: a file's hash is not the one of its manifest", "fetch the bundle again")
-        if member.name in (bundle.entry, bundle.loader):
+        if member.name in bundle.executables:
             target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP)
     if missing:
         raise PackageError(f"runner bundle: {len(missing)} files of its manifest are missing")

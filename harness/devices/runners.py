@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from harness.devices import bundle as bundles
 from harness.devices import sdk as sdks
 from harness.devices import toolchain
 from harness.devices.bundle import Bundle, pack
+from harness.devices.elf import check_own
 from harness.devices.toolchain import LOADERS, host_arch
 from harness.errors import PackageError, ToolchainError, UsageError
 from harness.locks import file_lock
@@ -271,6 +271,15 @@ def compile_program(
 
     Raises ToolchainError with the compiler's first complaint."""
     arch = arch or host_arch()
+    try:
+        _compile(recipe, sources, out, say, arch)
+    except toolchain.IncompleteSdk:
+        if recipe.sdk:
+            sdks.forget(recipe.sdk, arch)
+        raise
+
+
+def _compile(recipe: Recipe, sources: Sequence[Path], out: Path, say: Callable[[str], None], arch: str) -> None:
     argv = [*toolchain.compiler(arch), *_FLAGS, *recipe.flags, f'-DRUNNER_RUNTIME_VERSION="{recipe.version}"']
     folders: list[Path] = []
     link: list[str] = []
@@ -280,19 +289,11 @@ def compile_program(
         for include in recipe.includes:
             argv += ["-isystem", str(root / recipe.sdk.include / include)]
         link = ["-Wl,--no-as-needed", *(str(_there(folders, name)) for name in (*recipe.links, *recipe.registers))]
-        link += ["-Wl,--as-needed", *(f"-Wl,-rpath-link,{folder}" for folder in folders)]
+        # what the SDK's libraries want from the system is not the linker's business: the closure below is
+        link += ["-Wl,--as-needed", "-Wl,--allow-shlib-undefined", *(f"-Wl,-rpath-link,{f}" for f in folders)]
     say(f"compiling {out.name} for {arch}")
-    toolchain.run(
-        [*argv, *map(str, sources), "-o", str(out), *link, *_late_libraries(recipe)],
-        f"compiling {out.name}",
-        _COMPILE_TIMEOUT_S,
-    )
-    try:
-        theirs, system = toolchain.closure(toolchain.needed(out), folders, arch)
-    except ToolchainError:
-        if recipe.sdk:
-            sdks.forget(recipe.sdk, arch)
-        raise
+    toolchain.run([*argv, *map(str, sources), "-o", str(out), *link], f"compiling {out.name}", _COMPILE_TIMEOUT_S)
+    theirs, system = toolchain.closure(toolchain.needed(out), folders, arch)
     for place, libraries in (("lib", theirs), ("glibc", system)):
         (out.parent / place).mkdir(exist_ok=True)
         for name, path in libraries.items():
@@ -300,15 +301,10 @@ def compile_program(
     (out.parent / "glibc" / LOADERS[arch]).chmod(0o755)
 
 
-def _late_libraries(recipe: Recipe) -> list[str]:
-    """What the SDK's libraries want but only the final closure brings is not the linker's business."""
-    return ["-Wl,--allow-shlib-undefined"] if recipe.sdk else []
-
-
 def _there(folders: Sequence[Path], name: str) -> Path:
     found = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if found is None:
-        raise ToolchainError(f"the SDK holds no {name}", "remove the cache folder's sdk/ and try again")
+        raise toolchain.IncompleteSdk(f"the SDK holds no {name}")
     return found
 
 
@@ -321,19 +317,3 @@ def _place(source: Path, target: Path, link: bool) -> None:
         except OSError:
             pass
     shutil.copyfile(source, target)
-
-
-_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}  # e_machine of the ELF header
-
-
-def check_own(path: Path, abi: str) -> None:
-    """Raises UsageError where the user's runner is not a program for this architecture."""
-    try:
-        head = path.open("rb").read(20)
-    except OSError as error:
-        raise UsageError(f"runner {path}: {error.strerror}", "runner.path names a file on this computer") from error
-    if head[:4] != b"\x7fELF" or len(head) < 20:
-        raise UsageError(f"runner {path} is no ELF program", "build it with the NDK, or for Linux")
-    machine = _MACHINES.get(struct.unpack_from("<H", head, 18)[0], "another architecture")
-    if machine != abi:
-        raise UsageError(f"runner {path} is for {machine}, the device is {abi}", "build it for the device")

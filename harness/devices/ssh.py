@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.devices import ssh_connect
-from harness.devices.quoting import quote
 from harness.devices.ssh_address import parse
 from harness.devices.ssh_command import execute
 from harness.devices.ssh_files import Files
@@ -52,11 +51,10 @@ class Ssh:
         self._wait(self._files.pull(remote, local))
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
-        """At the timeout the command is killed there, as far as its sshd can (OpenSSH from 7.9 on), and TimedOut
-        raised. Raises Gone where the connection ended first."""
-        command = quote(argv)
+        """At the timeout the command is killed there with what it started, and TimedOut raised. Raises Gone where the
+        connection ended first."""
         try:
-            return self._wait(asyncio.wait_for(execute(self._device, self._name, command, [stdin]), timeout_s))
+            return self._wait(asyncio.wait_for(execute(self._device, self._name, argv, [stdin]), timeout_s))
         except TimeoutError as error:
             raise TimedOut(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s") from error
 

@@ -180,8 +180,8 @@ def _stranger(
         )
     return Unauthorized(
         f"{who}: its host key is not known here: {entry} shows {shown}",
-        f"ssh {address.words} once and compare the fingerprint (on the device: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key"
-        f".pub), or add to known_hosts what ssh-keyscan -p {port} {options.host} prints and compare that",
+        f"ssh {address.words} once and compare the fingerprint; or add to known_hosts what ssh-keyscan -p {port} "
+        f"{options.host} prints, compared too. On the device: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
     )
 
 

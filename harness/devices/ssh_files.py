@@ -11,7 +11,6 @@ from typing import IO, Any
 
 import asyncssh
 
-from harness.devices.quoting import quote
 from harness.devices.ssh_command import execute
 from harness.errors import DeviceError, Gone, HarnessError, NoSpace, TimedOut
 from harness.interfaces import Completed
@@ -92,14 +91,14 @@ class Files:
             while block := file.read(1 << 20):
                 yield block
 
-        command = quote(["sh", "-c", 'cat > "$1" && chmod "$2" "$1"', "sh", remote, f"{mode:o}"])
-        done = await execute(self._connection, self._name, command, blocks())
+        argv = ["sh", "-c", 'cat > "$1" && chmod "$2" "$1"', "sh", remote, f"{mode:o}"]
+        done = await execute(self._connection, self._name, argv, blocks())
         if done.returncode != 0:
             raise self._refused(_said(done), f"cannot write {remote}")
 
     async def _pull_cat(self, remote: str, temporary: Path) -> None:
         with temporary.open("wb") as file:
-            done = await execute(self._connection, self._name, quote(["cat", remote]), sink=lambda data: _write(file, data))
+            done = await execute(self._connection, self._name, ["cat", remote], sink=file.write)
         if done.returncode != 0:
             raise self._refused(_said(done), f"cannot read {remote}")
 
@@ -117,7 +116,7 @@ class Files:
                     reason = "No space left on device"
                 else:
                     probe = ["sh", "-c", '[ ! -d "$1" ] && : >> "$1"', "sh", remote]
-                    reason = _said(await execute(self._connection, self._name, quote(probe))) or reason
+                    reason = _said(await execute(self._connection, self._name, probe)) or reason
             except (asyncssh.Error, HarnessError):
                 pass  # then `Failure` is all that is known
         return self._refused(reason, f"cannot {verb} {remote}", isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem))
@@ -132,10 +131,6 @@ class Files:
         if isinstance(error, ConnectionError):
             return Gone(f"{self._name}: the connection ended while {local.name} was on its way")
         return DeviceError(f"{self._name}: {local.name} on this computer: {error.strerror or error}")
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
 
 
 def _said(done: Completed) -> str:

@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import ToolchainError
+from harness.devices import elf
+from harness.errors import PackageError, ToolchainError
 from harness.locks import file_lock
 from harness.paths import cache_dir
 
@@ -24,6 +25,14 @@ LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
 _DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 #: what comes with every C and C++ compiler (the manylinux_2_28 policy's list, as far as the SDKs use it)
 _SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|util))\.so.*")
+
+
+class IncompleteSdk(ToolchainError):
+    """The SDK lacks what it should hold: what was fetched is another build than the one meant."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        gpu = "if pip fetched a GPU build: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds"
+        super().__init__(what, hint or gpu)
 
 
 def host_arch() -> str:
@@ -41,7 +50,7 @@ def compiler(arch: str) -> list[str]:
         argv = shlex.split(os.environ.get(variable, "")) or [f"{arch}-linux-gnu-g++"]
         package = f"g++-{arch.replace('_', '-')}-linux-gnu"
     if shutil.which(argv[0]) is None:
-        hint = f"apt install {package} (or set {variable}); or add a bundle made elsewhere with: harness runners add FILE"
+        hint = f"apt install {package} (or set {variable}); or a bundle made elsewhere: harness runners add FILE"
         raise ToolchainError(f"no C++ compiler for {arch}: {argv[0]} is not on the PATH", hint)
     return argv
 
@@ -52,15 +61,17 @@ def version(argv: Sequence[str]) -> str:
 
 
 def needed(library: Path) -> list[str]:
-    """The shared libraries that this one asks for, from its dynamic section (readelf comes with g++)."""
-    text = run(["readelf", "-d", "-W", str(library)], "reading a library", timeout_s=60)
-    return re.findall(r"\(NEEDED\).*\[([^\]]+)\]", text)
+    """The shared libraries that this one asks for. Raises IncompleteSdk where it is damaged."""
+    try:
+        return list(elf.read(library).needed)
+    except PackageError as error:
+        raise IncompleteSdk(error.what) from error
 
 
 def closure(names: Sequence[str], folders: Sequence[Path], arch: str) -> tuple[dict[str, Path], dict[str, Path]]:
     """Everything that `names` need, by name: what the SDK's `folders` have, and what the system's libraries are.
 
-    Raises ToolchainError for a library that nobody has."""
+    Raises IncompleteSdk for a library that nobody has, ToolchainError where the system's cannot be had."""
     theirs: dict[str, Path] = {}
     system: dict[str, Path] = {}
     waiting = [*names, LOADERS[arch]]
@@ -78,14 +89,14 @@ def closure(names: Sequence[str], folders: Sequence[Path], arch: str) -> tuple[d
 
 
 def _system_library(name: str, arch: str) -> Path:
-    if _SYSTEM.fullmatch(name):
-        said = run([*compiler(arch), f"-print-file-name={name}"], f"looking for {name}", timeout_s=60).strip()
-        if os.path.isabs(said) and Path(said).is_file():
-            return Path(said).resolve()
-    elif name == "libz.so.1":
+    if name == "libz.so.1":
         return _zlib(arch)
-    hint = "if pip fetched a GPU build: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds"
-    raise ToolchainError(f"the SDK needs {name}, which neither it nor the compiler carries", hint)
+    if not _SYSTEM.fullmatch(name):
+        raise IncompleteSdk(f"the SDK needs {name}, which neither it nor the compiler carries")
+    said = run([*compiler(arch), f"-print-file-name={name}"], f"looking for {name}", timeout_s=60).strip()
+    if not os.path.isabs(said) or not Path(said).is_file():
+        raise ToolchainError(f"the compiler for {arch} knows no {name}", "use a compiler that brings glibc")
+    return Path(said).resolve()
 
 
 def _zlib(arch: str) -> Path:
