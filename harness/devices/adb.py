@@ -1,0 +1,60 @@
+"""A phone as a transport, over services of its adbd; how one is opened differs (the adb server, a socket, USB)."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.devices import adb_run, adb_sync
+from harness.devices.adb_stream import Stream
+from harness.devices.quoting import quote
+from harness.errors import DeviceError, TimedOut
+from harness.interfaces import Completed
+from harness.types import DeviceSpec
+
+#: seconds in which a device answers that is there at all
+ANSWER_S = 10.0
+
+
+class Adb(ABC):
+    def __init__(self, spec: DeviceSpec) -> None:
+        self.name = spec.name
+
+    @abstractmethod
+    def _open(self, service: bytes, deadline: float) -> Stream:
+        """Raises DeviceError where the device refuses the service, TransportError for the link."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def push(self, local: Path, remote: str) -> None:
+        with self._service(b"sync:") as stream:
+            adb_sync.push(stream, local, remote, self.name)
+
+    def pull(self, remote: str, local: Path) -> None:
+        with self._service(b"sync:") as stream:
+            adb_sync.pull(stream, remote, local, self.name)
+
+    def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
+        deadline = time.monotonic() + timeout_s
+        try:
+            with self._service(b"shell,v2,raw:" + quote(argv).encode(), deadline) as stream:
+                return adb_run.run(stream, stdin, deadline, self.name)
+        except TimedOut as error:
+            raise TimedOut(f"{self.name}: {argv[0]} did not end within {timeout_s:g} s") from error
+
+    @contextmanager
+    def _service(self, service: bytes, deadline: float | None = None) -> Iterator[Stream]:
+        soon = time.monotonic() + ANSWER_S
+        stream = self._open(service, soon if deadline is None else min(soon, deadline))
+        try:
+            yield stream
+        finally:
+            stream.close()  # the remote process of a shell gets SIGHUP
+
+    def _need_shell_v2(self, features: Sequence[str] | frozenset[str]) -> None:
+        if "shell_v2" not in features:
+            raise DeviceError(f"{self.name}: its Android is older than 7 and tells no exit codes", "use another phone")
