@@ -26,7 +26,7 @@ def read(text: str, folder: Path = Path("/where")) -> Catalog:
         "local",
         "ssh://board",
         "ssh://pi@10.0.0.2:2222",
-        "ssh://pi@[fe80::1%eth0]:22",
+        "ssh://pi@[fd00::1]:22",
         "adb://",
         "adb://R58M123ABC",
         "adb://10.0.0.3:5555",

@@ -51,7 +51,8 @@ def test_a_built_bundle_runs_and_its_manifest_has_the_hash_of_every_file(built: 
     for name, fact in built.files.items():
         content = (built.path / name).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (fact["sha256"], fact["size"])
-    assert set(built.files) == {built.entry}
+    parts = {name.partition("/")[0] for name in built.files}
+    assert parts == {built.entry, "glibc"} and built.loader.startswith("glibc/ld-linux")
     assert re.fullmatch("[0-9a-f]{64}", built.sha256)
 
 
@@ -147,10 +148,14 @@ def test_a_wheel_whose_paths_lead_outside_is_refused(cache: Path, tmp_path: Path
     assert not list(tmp_path.rglob("evil.h"))
 
 
-def test_only_this_computers_target_can_be_built(cache: Path) -> None:
-    with pytest.raises(ToolchainError, match="android-arm64") as caught:
-        runners.ensure("null", "android-arm64")
+def test_nothing_is_built_on_another_system_than_linux(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ToolchainError, match=f"linux-{TARGET.partition('-')[2]} cannot be built on darwin") as caught:
+        runners.ensure("null", f"android-{TARGET.partition('-')[2]}")
     assert "runners add" in str(caught.value.hint)
+
+
+def test_an_unknown_runtime_is_told_with_the_nearest(cache: Path) -> None:
     with pytest.raises(UsageError) as unknown:
         runners.find("exekutorch", TARGET)
     assert "executorch" in str(unknown.value.hint)
@@ -189,15 +194,16 @@ def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
 
 
 def manifest(change: Callable[[dict[str, Any]], None] = lambda raw: None) -> tuple[tarfile.TarInfo, bytes]:
-    """Of a bundle whose one file is `run` with the content b"x"."""
-    facts = {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1}
+    """Of a bundle whose two files are the program `run` and the loader `glibc/ld.so`, both with the content b"x"."""
+    facts = {name: {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1} for name in ("run", "glibc/ld.so")}
     raw: dict[str, Any] = {
-        "schema": 1,
+        "schema": bundles.SCHEMA,
         "runtime": "null",
         "version": "1",
         "target": TARGET,
         "entry": "run",
-        "files": {"run": facts},
+        "loader": "glibc/ld.so",
+        "files": facts,
     }
     change(raw)
     return member("manifest.json", json.dumps(raw).encode())
@@ -210,34 +216,44 @@ def renamed(name: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def sized(size: object) -> Callable[[dict[str, Any]], None]:
+    return lambda raw: raw["files"]["run"].update(size=size)
+
+
 def changed(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda raw: raw.update(values)
 
 
+LOADER = member("glibc/ld.so")
 HOSTILE = {
     "empty": (),
     "no manifest": (member("run"),),
-    "manifest not first": (member("run"), manifest()),
-    "a file is missing": (manifest(),),
-    "a file too many": (manifest(), member("run"), member("lib/more.so")),
-    "a file twice": (manifest(), member("run"), member("run")),
-    "another content": (manifest(), member("run", b"y")),
-    "another size": (manifest(), member("run", b"xx")),
-    "a symbolic link": (manifest(), member("run", kind=tarfile.SYMTYPE, link="/etc/passwd")),
-    "a hard link": (manifest(), member("run", kind=tarfile.LNKTYPE, link="manifest.json")),
-    "a device": (manifest(), member("run", kind=tarfile.CHRTYPE)),
-    "an absolute path": (manifest(renamed("/tmp/evil")), member("run"), member("/tmp/evil")),
-    "a path that climbs": (manifest(renamed("../evil")), member("run"), member("../evil")),
-    "a path of dots": (manifest(renamed("lib/../../evil")), member("run"), member("lib/../../evil")),
-    "a second manifest": (manifest(renamed("manifest.json")), member("run"), member("manifest.json")),
-    "an entry outside": (manifest(changed(entry="../../bin/sh")), member("run")),
-    "an entry not listed": (manifest(changed(entry="other")), member("run")),
-    "another schema": (manifest(changed(schema=2)), member("run")),
-    "a runtime with a path": (manifest(changed(runtime="../null")), member("run")),
-    "a target with a path": (manifest(changed(target="linux-x86_64/../..")), member("run")),
-    "files that are no table": (manifest(changed(files=["run"])), member("run")),
-    "a size that is no number": (manifest(changed(files={"run": {"sha256": "0" * 64, "size": True}})), member("run")),
-    "a bundle of petabytes": (manifest(changed(files={"run": {"sha256": "0" * 64, "size": 1 << 50}})), member("run")),
+    "manifest not first": (member("run"), manifest(), LOADER),
+    "a file is missing": (manifest(), LOADER),
+    "a file too many": (manifest(), member("run"), LOADER, member("lib/more.so")),
+    "a file twice": (manifest(), member("run"), LOADER, member("run")),
+    "another content": (manifest(), member("run", b"y"), LOADER),
+    "another size": (manifest(), member("run", b"xx"), LOADER),
+    "a symbolic link": (manifest(), member("run", kind=tarfile.SYMTYPE, link="/etc/passwd"), LOADER),
+    "a hard link": (manifest(), member("run", kind=tarfile.LNKTYPE, link="manifest.json"), LOADER),
+    "a device": (manifest(), member("run", kind=tarfile.CHRTYPE), LOADER),
+    "an absolute path": (manifest(renamed("/tmp/evil")), member("run"), LOADER, member("/tmp/evil")),
+    "a path that climbs": (manifest(renamed("../evil")), member("run"), LOADER, member("../evil")),
+    "a path of dots": (manifest(renamed("lib/../../evil")), member("run"), LOADER, member("lib/../../evil")),
+    "a second manifest": (manifest(renamed("manifest.json")), member("run"), LOADER, member("manifest.json")),
+    "an entry outside": (manifest(changed(entry="../../bin/sh")), member("run"), LOADER),
+    "an entry not listed": (manifest(changed(entry="other")), member("run"), LOADER),
+    "an older schema": (manifest(changed(schema=1)), member("run"), LOADER),
+    "a later schema": (manifest(changed(schema=bundles.SCHEMA + 1)), member("run"), LOADER),
+    "no loader": (manifest(changed(loader=None)), member("run"), LOADER),
+    "a loader not listed": (manifest(changed(loader="glibc/other")), member("run"), LOADER),
+    "a loader outside": (manifest(changed(loader="../../lib/ld.so")), member("run"), LOADER),
+    "a loader in no folder": (manifest(changed(loader="run")), member("run"), LOADER),
+    "a runtime with a path": (manifest(changed(runtime="../null")), member("run"), LOADER),
+    "a target with a path": (manifest(changed(target="linux-x86_64/../..")), member("run"), LOADER),
+    "files that are no table": (manifest(changed(files=["run"])), member("run"), LOADER),
+    "a size that is no number": (manifest(sized(True)), member("run"), LOADER),
+    "a bundle of petabytes": (manifest(sized(1 << 50)), member("run"), LOADER),
     "a manifest that is no JSON": (member("manifest.json", b"{"), member("run")),
     "a manifest nested too deep": (member("manifest.json", b"[" * 100_000), member("run")),
 }
@@ -254,9 +270,12 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(cache: Path, tmp_path: 
 
 
 def test_the_archive_that_the_hostile_ones_are_made_of_is_accepted(cache: Path, tmp_path: Path) -> None:
-    added = runners.add(archive(tmp_path / "good.tar.xz", manifest(), member("run")))
+    added = runners.add(archive(tmp_path / "good.tar.xz", manifest(), member("run"), LOADER))
     assert added.binary.read_bytes() == b"x"
-    assert os.access(added.binary, os.X_OK)
+    assert all(os.access(added.path / name, os.X_OK) for name in (added.entry, added.loader))
+    assert added.command("/data/b", own_loader=False) == ["/data/b/run"]
+    paths = "/data/b/lib:/data/b/glibc"
+    assert added.command("/data/b", own_loader=True) == ["/data/b/glibc/ld.so", "--library-path", paths, "/data/b/run"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\xfd7zXZ\x00\x00\x04" + b"\xff" * 64])
@@ -281,7 +300,7 @@ def test_an_archive_cut_anywhere_is_refused(built: Bundle, cache: Path, tmp_path
 
 
 def test_a_damaged_manifest_is_an_error_when_used_and_left_out_of_the_listing(cache: Path, tmp_path: Path) -> None:
-    added = runners.add(archive(tmp_path / "good.tar.xz", manifest(), member("run")))
+    added = runners.add(archive(tmp_path / "good.tar.xz", manifest(), member("run"), LOADER))
     (added.path / bundles.MANIFEST).write_text("{}")
     with pytest.raises(PackageError):
         runners.find("null", TARGET)

@@ -345,7 +345,9 @@ def test_an_unknown_host_key_is_shown_and_not_trusted(use: Open, own: Sshd) -> N
     assert not own.known_hosts.exists()
 
 
-@pytest.mark.parametrize("line", ["UserKnownHostsFile none", "UserKnownHostsFile /dev/null", "StrictHostKeyChecking no"])
+@pytest.mark.parametrize(
+    "line", ["UserKnownHostsFile none", "UserKnownHostsFile /dev/null", "StrictHostKeyChecking no"]
+)
 def test_no_configuration_makes_us_trust_everybody(use: Open, own: Sshd, line: str) -> None:
     own.known_hosts.unlink()
     own.config.write_text(f"Host *\n  {line}\n{own.config.read_text()}")
@@ -371,8 +373,23 @@ def test_a_host_key_of_another_kind_counts_as_changed(use: Open, own: Sshd) -> N
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
     words = (own.folder / "ecdsa.pub").read_text().split()[:2]
     own.known_hosts.write_text(f"[127.0.0.1]:{own.port} {' '.join(words)}\n")
-    with pytest.raises(Unauthorized, match="host key changed"):
+    with pytest.raises(Unauthorized, match=r"changed: .* holds ecdsa-\S+ SHA256:\S+, it shows ssh-ed25519 SHA256:"):
         use(own, own.uri)
+    words = (own.folder / "host.pub").read_text().split()[:2]
+    with own.known_hosts.open("a") as file:
+        file.write(f"[127.0.0.1]:{own.port} {' '.join(words)}\n")
+    assert use(own, own.uri).run(["true"]).returncode == 0
+
+
+def test_a_host_key_of_the_kind_that_is_known_is_asked_for_first(use: Open) -> None:
+    with Sshd("two") as device:
+        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", device.folder / "rsa"], check=True)
+        device.stop()
+        device.extra = f"HostKey {device.folder}/rsa"
+        device.start()
+        words = (device.folder / "rsa.pub").read_text().split()[:2]
+        device.known_hosts.write_text(f"[127.0.0.1]:{device.port} {' '.join(words)}\n")
+        assert use(device, device.uri).run(["true"]).returncode == 0
 
 
 def test_a_key_that_the_device_does_not_know_is_unauthorized(use: Open, own: Sshd) -> None:

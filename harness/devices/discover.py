@@ -19,8 +19,8 @@ from harness.errors import DeviceError, HarnessError, TimedOut, UsageError
 from harness.interfaces import Transport
 from harness.types import DeviceFacts, DeviceSpec
 
-TIMEOUT_S = 5.0
-MAX_DEVICES = 64
+TIMEOUT_S = 4.0  # the whole command then ends within five
+MAX_DEVICES = 64  # of those that nobody named
 LOW_BATTERY = 20
 
 HINTS = {
@@ -30,7 +30,8 @@ HINTS = {
         "ssh": "log in once with ssh and compare the host key, or copy your key there: ssh-copy-id",
     },
     "offline": {
-        "adb": "unlock the phone, plug it in again, or: adb reconnect",
+        "adb": "unlock the phone (it may be asking whether to accept this computer's key), plug it in again, "
+        "or: adb reconnect",
         "ssh": "check its power and the network",
     },
     "unreachable": {
@@ -39,7 +40,7 @@ HINTS = {
     },
 }
 UDEV = "this login may not open the USB device: install the udev rules (apt install android-sdk-platform-tools-common)"
-PAIRING = "adb connect HOST:PORT; the first time, and when the pairing has lapsed: adb pair HOST:PORT"
+PAIRING = "adb connect {}; the first time, and when the pairing has lapsed, adb pair with the phone's own port and code"
 #: what the adb server calls a serial's state -> our state, the reason and a remedy
 SERVER_STATES = {
     "unauthorized": ("unauthorized", "it has not accepted this computer's key", HINTS["unauthorized"]["adb"]),
@@ -84,7 +85,7 @@ def discover(
     named = ["local", *also, *catalog.devices]
     specs = {spec.name: spec for spec in resolve_all(list(dict.fromkeys(named)), catalog)}
     survey = _Survey(time.monotonic() + timeout_s, note)
-    for spec in list(specs.values())[:MAX_DEVICES]:
+    for spec in specs.values():
         survey.examine(spec)
     survey.start("phones", phones)
     return _with_twins(survey.finish(timeout_s))
@@ -95,7 +96,7 @@ class _Survey:
         self.deadline, self.note = deadline, note
         self.specs: dict[str, DeviceSpec] = {}
         self.found: dict[str, Found] = {}
-        self.seen: dict[str, list[Found]] = {}  # by the look that saw them
+        self.seen: dict[str, Found] = {}  # what nobody named and cannot be asked, by URI
         self.answers: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.pending: set[str] = set()
 
@@ -126,16 +127,16 @@ class _Survey:
             if key in self.specs:
                 self.found[key] = answer if isinstance(answer, Found) else failed(self.specs[key], answer)
             elif isinstance(answer, Exception):
-                self.note(f"{key}: {answer}")
+                self.note(f"{key}: {_one_line(answer)}")
             else:
                 self._saw(*answer)
         for key in self.pending:
-            silent = TimedOut(f"{key}: no answer within {timeout_s:g} s")
+            silent = TimedOut(f"no answer within {timeout_s:g} s")
             if key in self.specs:
                 self.found[key] = failed(self.specs[key], silent)
             else:
-                self.note(silent.what)
-        return [self.found[name] for name in self.specs] + self._unexamined()
+                self.note(f"{key}: {silent.what}")
+        return [*(self.found[name] for name in self.specs), *list(self.seen.values())[:MAX_DEVICES]]
 
     def _saw(self, seen: Sequence[Found], notes: Sequence[str]) -> None:
         """What a look saw and the user did not name is examined too, where that is worth it."""
@@ -148,10 +149,7 @@ class _Survey:
             if one.state == "ready":
                 self.examine(resolve(one.uri))
             else:
-                self.seen.setdefault(one.uri, []).append(one)
-
-    def _unexamined(self) -> list[Found]:
-        return [ones[0] for uri, ones in self.seen.items() if uri not in self.specs][:MAX_DEVICES]
+                self.seen.setdefault(one.uri, one)
 
 
 def phones() -> Seen:
@@ -173,11 +171,13 @@ def phones() -> Seen:
         for serial, state in adb_server.server_devices():
             add(f"adb://{serial}", *_server_state(state))
         held = {one.uri.removeprefix("adb://") for one in seen}
-        for serial, address in adb_server.mdns_services():
-            if not any(serial in other for other in held):
-                add(f"adb://{serial}", "unreachable", f"it offers adb at {address} and is not connected", PAIRING)
+        for service, kind, address in adb_server.mdns_services():
+            known = address in held or any(serial.startswith(service) for serial in held)
+            if not known and "pairing" not in kind:
+                uri, offer = f"adb://{service}.{kind.rstrip('.')}", f"it offers adb at {address} and is not connected"
+                add(uri, "unreachable", offer, PAIRING.format(address))
     except (ImportError, HarnessError) as error:
-        notes.append(f"phones by the adb server: {error}")
+        notes.append(f"phones by the adb server: {_one_line(error)}")
     try:
         from harness.devices import adb_direct
 
@@ -186,15 +186,16 @@ def phones() -> Seen:
             if serial not in held:
                 add(f"adb+usb://{serial}", "ready")
     except (ImportError, HarnessError) as error:
-        notes.append(f"phones by USB: {error}")
+        notes.append(f"phones by USB: {_one_line(error)}")
     return seen, notes
 
 
 def _server_state(state: str) -> tuple[str, str | None, str | None]:
     if state == "device":
         return "ready", None, None
+    word = state.partition("(")[0].partition(";")[0].strip()  # "no permissions (missing udev rules? …); see …"
     other = ("unreachable", f"it is in the state {state[:40]!r}", "boot it to Android's home screen")
-    return SERVER_STATES.get(state, other)
+    return SERVER_STATES.get(word, other)
 
 
 def examine(spec: DeviceSpec) -> Found:
@@ -224,7 +225,7 @@ def failed(spec: DeviceSpec, error: Exception) -> Found:
     state = error.state if isinstance(error, DeviceError) else "unreachable"
     what, hint = f"{type(error).__name__}: {error}", None
     if isinstance(error, HarnessError):
-        what, hint = error.what, error.hint
+        what, hint = error.what.removeprefix(f"{spec.name}: "), error.hint
     held = quarantine.why(spec)
     reason = "".join(c for c in what if c.isprintable())[:500] or type(error).__name__
     return Found(
@@ -234,6 +235,12 @@ def failed(spec: DeviceSpec, error: Exception) -> Found:
         reason=f"{reason}; {held}" if held else reason,
         hint=hint or (_hint(state, spec) if isinstance(error, DeviceError) else None),
     )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, HarnessError):
+        return f"{error.what} (try: {error.hint})" if error.hint else error.what
+    return f"{type(error).__name__}: {error}"
 
 
 def _hint(state: str, spec: DeviceSpec) -> str | None:

@@ -22,7 +22,7 @@ ANDROID = ("screen", "brightness", "airplane", "performance_mode", "stay_awake",
 #: what may be set on a device for measuring, and put back
 SETTINGS = (*ANDROID, "governor")
 
-_HOST = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\])"
+_HOST = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r":(?P<{}>[0-9]{{1,5}})"
 _ADDRESSES = {
     "ssh": rf"(?:[A-Za-z0-9_][A-Za-z0-9._-]{{0,63}}@)?{_HOST}(?:{_PORT.format('port')})?",

@@ -54,7 +54,7 @@ class Ssh:
         """At the timeout the command is killed there with what it started, and TimedOut raised. Raises Gone where the
         connection ended first."""
         try:
-            return self._wait(asyncio.wait_for(execute(self._device, self._name, argv, [stdin]), timeout_s))
+            return self._wait(self._execute(argv, timeout_s, stdin))
         except TimeoutError as error:
             raise TimedOut(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s") from error
 
@@ -68,6 +68,10 @@ class Ssh:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    async def _execute(self, argv: Sequence[str], timeout_s: float, stdin: bytes) -> Completed:
+        async with asyncio.timeout(timeout_s):
+            return await execute(self._device, self._name, argv, [stdin])
 
     async def _end(self) -> None:
         await ssh_connect.close(self._connections)

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 #: shell or to a program's options: no character that a shell knows, and no leading `-`.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}"
 _URI = re.compile(
-    rf"ssh://(?:(?P<user>{_NAME})@)?(?:(?P<host>{_NAME})|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?/?"
+    rf"ssh://(?:(?P<user>{_NAME})@)?(?:(?P<host>{_NAME})|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
 
 

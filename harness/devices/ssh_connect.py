@@ -18,6 +18,9 @@ from harness.devices.ssh_address import Address, parse
 from harness.errors import DeviceError, Gone, HarnessError, Refused, TimedOut, Unauthorized, UsageError
 
 CONNECT_S = 30.0
+#: Beside the kinds of key that known_hosts holds, which are asked for first: a host that has none of them shall show
+#: what it has, so that a person can compare.
+HOST_KEYS = "+ssh-ed25519,ecdsa-sha2-nistp*,rsa-sha2-*"
 #: A dead link is noticed after interval × (count + 1) seconds without any answer. Whatever arrives counts as one.
 KEEPALIVE_S, KEEPALIVE_COUNT = 4, 3
 MAX_JUMPS = 8
@@ -146,6 +149,7 @@ async def _connect_one(options: Any, address: Address, name: str, via: Connectio
             username=address.user or (),
             config=_config(),
             known_hosts=known,
+            server_host_key_algs=() if options.config.get("HostKeyAlgorithms") else HOST_KEYS,
             client_factory=lambda: client,
             client_keys=_keys(options),
             ignore_encrypted=True,  # a key with a passphrase is used through the agent
@@ -171,7 +175,7 @@ def _stranger(
     shown = f"{client.stranger.get_algorithm()} {client.stranger.get_fingerprint()}"
     before = known.match(host, client.address, None if port == 22 else port)[0]
     if before:
-        held = ", ".join(sorted(f"{key.get_algorithm()} {key.get_fingerprint()}" for key in before))
+        held = ", ".join(sorted({f"{key.get_algorithm()} {key.get_fingerprint()}" for key in before}))
         file = next((file for file in files if os.path.isfile(file)), "~/.ssh/known_hosts")
         return Unauthorized(
             f"{who}: its host key changed: known_hosts holds {held}, it shows {shown}",
@@ -192,11 +196,6 @@ def _explained(error: Exception, who: str, where: str, user: str, address: Addre
             return Unauthorized(
                 f"{who}: it does not let {user} in with any key that is offered",
                 f"ssh-copy-id {address.words}; a key with a passphrase has to be in the agent (ssh-add)",
-            )
-        case asyncssh.KeyExchangeFailed() if "host key" in reason:
-            return Unauthorized(
-                f"{who}: its host key changed: it has no key of the kinds that known_hosts holds for it",
-                f"ssh {address.words} says more; if its system was set up anew, remove its old key with ssh-keygen -R",
             )
         case asyncssh.ChannelOpenError(code=asyncssh.OPEN_CONNECT_FAILED) | ConnectionRefusedError():
             return Refused(f"{who}: nobody listens at {where}", "is sshd running there, and is the port right?")

@@ -128,7 +128,7 @@ class Sshd:
 
     def __init__(self, name: str = "standin", extra: str = "") -> None:
         self.alias, self.user = name, getpass.getuser()
-        self._extra = extra
+        self.extra = extra
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sshd:
@@ -181,8 +181,8 @@ class Sshd:
             "UseDNS no\n"
             "PrintMotd no\n"
             "MaxStartups 100\n"
-            f"{'' if 'Subsystem' in self._extra else 'Subsystem sftp internal-sftp'}\n"
-            f"{self._extra}\n"
+            f"{'' if 'Subsystem' in self.extra else 'Subsystem sftp internal-sftp'}\n"
+            f"{self.extra}\n"
         )
         self._log = (self.folder / "sshd.log").open("ab")
         self._server = subprocess.Popen(
