@@ -179,7 +179,7 @@ def _device_check(one: Found) -> dict[str, Any]:
     """Only this computer must be ready: a phone may well be in somebody's pocket just now."""
     return {
         "what": f"device {one.name}",
-        "state": "ok" if one.state == "ready" else "missing",
+        "state": "ok" if one.state in ("ready", "busy") else "missing",  # in use is in order
         "found": one.state if one.reason is None else f"{one.state}: {one.reason}",
         "remedy": one.hint or "",
         "needed": one.name == "local",

@@ -17,6 +17,8 @@ from harness.types import DeviceSpec
 
 #: seconds in which a device answers that is there at all
 ANSWER_S = 10.0
+#: the adb server's requests end at 65535, a word of a program's start at 131071
+MAX_COMMAND_BYTES = 65_000
 
 
 class Adb(ABC):
@@ -39,12 +41,22 @@ class Adb(ABC):
             adb_sync.pull(stream, remote, local, self.name)
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
-        deadline = time.monotonic() + timeout_s
+        service, deadline = b"shell,v2,raw:" + self._encoded(argv), time.monotonic() + timeout_s
         try:
-            with self._service(b"shell,v2,raw:" + quote(argv).encode(), deadline) as stream:
+            with self._service(service, deadline) as stream:
                 return adb_run.run(stream, stdin, deadline, self.name)
         except TimedOut as error:
             raise TimedOut(f"{self.name}: {argv[0]} did not end within {timeout_s:g} s") from error
+
+    def _encoded(self, argv: Sequence[str]) -> bytes:
+        """Raises DeviceError for what cannot be sent: no words, broken ones, too much for the adb server's request."""
+        try:
+            command = quote(argv).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise DeviceError(f"{self.name}: a word of the command is no text that can be sent") from error
+        if not 0 < len(command) <= MAX_COMMAND_BYTES:
+            raise DeviceError(f"{self.name}: a command of {len(command)} bytes cannot be sent", "push it as a script")
+        return command
 
     @contextmanager
     def _service(self, service: bytes, deadline: float | None = None) -> Iterator[Stream]:

@@ -58,7 +58,8 @@ class Connection:
     def __init__(self, wire: Wire, name: str, keys: Callable[[], list[Key]], deadline: float) -> None:
         self.name = name
         self._wire = wire
-        self._checks = True
+        self._checks = True  # what we send, until the device says that it needs none
+        self._verifies = False  # a device knows our version, and sends none in its side of the handshake either
         self._max_data = MAX_DATA
         self._head: tuple[bytes, int, int, int, int] | None = None  # of a packet that has not all arrived
         self._got = bytearray()
@@ -142,7 +143,7 @@ class Connection:
         except Gone as error:
             raise self._died(error) from error.__cause__
         data, self._head, self._got = bytes(self._got), None, bytearray()
-        if self._checks and command != b"CNXN" and check != sum(data) & 0xFFFFFFFF:
+        if self._verifies and check != sum(data) & 0xFFFFFFFF:
             raise self._garbage()
         return Packet(command, arg0, arg1, data)
 
@@ -206,7 +207,7 @@ class Connection:
         return Unauthorized(f"{self.name}: it does not accept this computer's key", hint)
 
     def _welcome(self, packet: Packet) -> frozenset[str]:
-        self._checks = packet.arg0 < VERSION_SKIPS_CHECKSUM
+        self._checks = self._verifies = packet.arg0 < VERSION_SKIPS_CHECKSUM
         self._max_data = min(MAX_DATA, packet.arg1)
         if self._max_data < 1024:
             raise self._garbage()

@@ -216,7 +216,7 @@ class AdbServer:
         self._env = clean | {"HOME": str(self.folder), "ADB_MDNS_AUTO_CONNECT": "0"}
         self._log = (self.folder / "log").open("ab")
         self._server = subprocess.Popen(
-            [self._adb, "-L", f"tcp:127.0.0.1:{self.port}", "server", "nodaemon"],
+            [self._adb, "-P", str(self.port), "nodaemon", "server"],
             env=self._env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         try:
