@@ -238,15 +238,17 @@ undo() { # puts back $1
     rm -f "$journal/$1"
 }
 
-halt() { # ends a begin that still runs: of a host that died, or was interrupted
-    : > "$journal/.stop"
-    { read -r pid ticks < "$journal/.begin"; } 2>/dev/null && number "$pid" && [ -n "$ticks" ] || return
+alone() { # one at a time: waits for another one here, of a host that died, was interrupted or asks twice
+    touch "$journal/.stop" 2>/dev/null # no change takes longer than its timeout; then `begin` looks for .stop
     tries=0
-    while [ "$(started "$pid")" = "$ticks" ]; do
-        tries=$((tries + 1)) # no change takes longer than its timeout; then it looks for .stop
-        [ $tries -gt 30 ] && { kill -9 "$pid"; return; }
+    while { read -r pid ticks < "$journal/.busy"; } 2>/dev/null && number "$pid" && [ -n "$ticks" ] &&
+        [ "$pid" != $$ ] && [ "$(started "$pid")" = "$ticks" ]; do
+        tries=$((tries + 1))
+        [ $tries -gt 30 ] && { kill -9 "$pid"; break; }
         sleep 0.1
     done
+    { echo "$$ $(started $$)" > "$journal/.busy"; } 2>/dev/null # a full disk keeps nobody from putting things back
+    rm -f "$journal/.stop"
 }
 
 [ -L "$journal" ] && rm -f "$journal" # a folder of ours is never a link to elsewhere
@@ -256,8 +258,7 @@ begin)
     su=$1
     shift
     mkdir -p "$journal" || exit 1
-    rm -f "$journal/.stop"
-    echo "$$ $(started $$)" > "$journal/.begin"
+    alone
     todo=
     for asked in "$@"; do
         case $asked in
@@ -272,11 +273,11 @@ begin)
     # this folder alone where sync knows how, else all of the disk
     [ -z "$todo" ] || sync "$journal" 2>/dev/null || sync
     for one in $todo; do change "$one"; done
-    rm -f "$journal/.begin"
+    rm -f "$journal/.busy"
     ;;
 undo)
     [ -d "$journal" ] || exit 0
-    halt
+    alone
     for path in "$journal"/*; do
         key=${path##*/}
         case $key in
@@ -288,7 +289,7 @@ undo)
     undo brightness # while it is still ours to set: an automatic one would learn from it
     undo brightness_mode
     wait
-    rm -f "$journal/.begin" "$journal/.stop"
+    rm -f "$journal/.busy"
     ;;
 *)
     echo "prepare.sh: unknown verb $verb" >&2

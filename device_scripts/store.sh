@@ -44,7 +44,8 @@ hash)
 receive)
     if [ -f "$1" ]; then
         [ "$(sum "$1")" = "$3" ] || { rm -f "$1"; echo damaged; exit 0; }
-        mv -f "$1" "$2" || exit 1
+        # who was asked twice may be two: the other one's move is as good
+        mv -f "$1" "$2" 2>/dev/null || [ "$(sum "$2")" = "$3" ] || { echo "cannot write $2" >&2; exit 1; }
         echo ok
     elif [ "$(sum "$2")" = "$3" ]; then # asked twice: the answer to the first time was lost
         echo ok

@@ -100,9 +100,19 @@ def run(
 
     raise typer.Exit(
         work(
-            source, device or [], devices, variant or [], label, fresh, quick, dry_run, max_minutes, store, identify,
+            source,
+            device or [],
+            devices,
+            variant or [],
+            label,
+            fresh,
+            quick,
+            dry_run,
+            max_minutes,
+            store,
+            identify,
             json_out,
-        )  # fmt: skip
+        )
     )
 
 

@@ -45,7 +45,7 @@ def parse(text: str, name: str, folder: Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(raw | {"folder": str(folder)})
     except ValidationError as error:
-        raise _explain(document, error) from error
+        raise explain(document, error) from error
     _refuse_impossible_chains(document, experiment)
     return experiment
 
@@ -79,7 +79,7 @@ def _step(document: Document, path: tuple[str | int, ...], raw: Any) -> Step:
         technique = registry.load("technique", name)
         checked = technique.Params.model_validate(params if params is not None else {})
     except ValidationError as error:
-        raise _explain(document, error, (*path, name)) from error
+        raise explain(document, error, (*path, name)) from error
     except HarnessError as error:
         raise document.refuse((*path, name), error.what, error.hint) from error
     return Step(name=name, params=checked.model_dump(mode="json"))
@@ -98,7 +98,7 @@ def _exports(document: Document, raw: Any) -> Any:
         try:
             checked = registry.load("exporter", name).Params.model_validate(params if params is not None else {})
         except ValidationError as error:
-            raise _explain(document, error, (*path, name)) from error
+            raise explain(document, error, (*path, name)) from error
         except HarnessError as error:
             raise document.refuse((*path, name), error.what, error.hint) from error
         label = entry.get("as", name) if isinstance(entry, dict) else name
@@ -130,7 +130,7 @@ def _refuse_impossible_chains(document: Document, experiment: Experiment) -> Non
             form, before = technique.gives, step.name
 
 
-def _explain(document: Document, error: ValidationError, prefix: tuple[str | int, ...] = ()) -> ConfigError:
+def explain(document: Document, error: ValidationError, prefix: tuple[str | int, ...] = ()) -> ConfigError:
     """pydantic's refusals in our form: the first five, each with file, line and path."""
     refusals: list[ConfigError] = []
     names = {part for path in document.lines for part in path}

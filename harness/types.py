@@ -167,7 +167,7 @@ class RunnerSpec:
 class DeviceSpec:
     """A device as the user wrote it: `name` is the URI or the name in devices.yaml.
 
-    `prepare`: setting -> `auto`, or a value; what is not named is not touched. `cpus` replaces the experiment's there."""
+    `prepare`: setting -> `auto`, or a value; what is not named is not touched. `cpus` replaces the experiment's."""
 
     name: str
     uri: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import adb_run, adb_sync
+from harness.devices import adb_run, adb_socket, adb_sync
 from harness.devices.spec import open_transport
 from harness.errors import DeviceError, Gone, NoSpace, TimedOut, TransportError
 from harness.interfaces import Transport
@@ -235,6 +235,38 @@ def test_an_old_device_gets_checksums_and_small_packets(tmp_path: Path) -> None:
     first = 65536
     assert sent[16:24] == struct.pack("<4sI", b"DATA", first)
     assert sent[24 : 24 + first] + sent[24 + first + 8 : -8] == content
+
+
+def test_over_usb_no_packet_ends_on_the_boundary_of_a_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload that fills its last USB transfer would not be seen to end."""
+    monkeypatch.setattr(adb_socket.TcpSocket, "boundary", 512)
+    sizes = []
+
+    def play(peer: Peer) -> None:
+        peer.welcome()
+        for _ in range(512):
+            packet = peer.expect(b"OPEN")
+            sizes.append(len(packet.data))
+            peer.send(b"CLSE", 0, packet.arg0)
+        peer.opened()
+        received = b""
+        while len(received) < 5 + 507 + 5:
+            packet = peer.expect(b"WRTE")
+            sizes.append(len(packet.data))
+            received += packet.data
+            peer.ack()
+        assert received[5:512] == b"x" * 507
+        peer.shell(EXIT, b"\0")
+        peer.expect(b"CLSE")
+
+    with FakeAdbd(play) as device:
+        transport = opened(device)
+        for length in range(512):
+            with pytest.raises(DeviceError):
+                transport.run(["x" * (1 + length)])
+        transport.run(["cat"], stdin=b"x" * 507)
+    assert len(sizes) > 512
+    assert not [size for size in sizes if size % 512 == 0]
 
 
 def test_a_device_without_exit_codes_is_refused() -> None:

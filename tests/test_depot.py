@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.devices.depot import Depot
-from harness.devices.facts import cpu_mask, device_id, parse_facts, read_facts
 from harness.devices.local import Local
-from harness.devices.spec import resolve
-from harness.errors import DeviceError, TransportError, UsageError
+from harness.errors import DeviceError, TransportError
 from harness.paths import device_scripts_dir
-from harness.types import DeviceFacts, DeviceSpec
+from harness.types import DeviceSpec
 
 SPEC = DeviceSpec(name="local", uri="local")
 
@@ -152,43 +150,6 @@ def test_a_command_that_does_not_end_is_ended_and_named() -> None:
 def test_a_command_reports_its_exit_code_and_both_streams() -> None:
     done = Local(SPEC).run(["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
-
-
-def test_this_computer_says_what_it_is() -> None:
-    facts = read_facts(Local(SPEC), SPEC)
-    assert facts.cores == os.cpu_count()
-    assert facts.page_size == os.sysconf("SC_PAGE_SIZE")
-    assert len(facts.device_id) == 8
-
-
-def test_a_devices_answers_are_data_and_not_trusted() -> None:
-    text = "abi=aarch64\nserial=secret-1\nmodel=a\x1b[31m\x00b\ncores=lots\n"
-    text += "memory_kib=99999999999999999999\nnonsense\n=\n"
-    facts = parse_facts(text + "cluster=0 1 x max_khz 100\n" + "x=y\n" * 5000, "d")
-    assert facts.model == "a[31mb"
-    assert facts.cores == 1
-    assert facts.memory_bytes is None
-    assert facts.clusters == ({"cpus": [0, 1], "max_khz": 100},)
-    assert "secret" not in facts.device_id
-    assert facts.device_id == device_id("secret-1")
-
-
-def test_a_device_that_says_nothing_is_an_error() -> None:
-    with pytest.raises(DeviceError, match="what it is"):
-        parse_facts("", "d")
-
-
-def test_big_is_the_fastest_cluster_and_unknown_without_clusters() -> None:
-    clusters = ({"cpus": [0, 1], "max_khz": 1000}, {"cpus": [2, 3], "max_khz": 2000})
-    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4, clusters=clusters), "big") == "0xc"
-    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4), "big") is None
-    assert cpu_mask(DeviceFacts(device_id="x", abi="a", cores=4), "any") == "any"
-
-
-@pytest.mark.parametrize("name", ["", "-rf", "$(reboot)", "nope", "ssh", "local://x", "a b"])
-def test_what_is_not_a_device_is_refused(name: str) -> None:
-    with pytest.raises(UsageError):
-        resolve(name)
 
 
 def test_a_process_that_nobody_could_end_does_not_begin(depot: Depot) -> None:

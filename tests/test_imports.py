@@ -93,7 +93,8 @@ def test_analysis_does_no_io() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["devices", "--help"], ["devices", "--json"], ["report", "--help"], ["pick", "--help"], ["doctor", "--json"]]
+    "arguments",
+    [["--help"], ["devices", "--json"], ["report", "--help"], ["pick", "--help"], ["doctor", "--json"]],
 )
 def test_commands_that_need_no_torch_import_none(arguments: list[str], tmp_path: Path) -> None:
     program = (
@@ -104,4 +105,14 @@ def test_commands_that_need_no_torch_import_none(arguments: list[str], tmp_path:
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60
     )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_asks_no_device_imports_no_devices_library(tmp_path: Path) -> None:
+    program = (
+        "import sys, harness.cli, harness.commands.running, harness.commands.looking\n"
+        "found = {'asyncssh', 'adb_shell', 'usb1', 'cryptography'} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr

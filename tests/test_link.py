@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -18,8 +19,8 @@ SPEC = DeviceSpec(name="d", uri="ssh://d")
 class Flaky:
     """Fake: a transport whose next calls fail with the errors in `failures`."""
 
-    failures: list[Exception] = []
-    opened = 0
+    failures: ClassVar[list[Exception]] = []
+    opened: ClassVar[int] = 0
 
     def __init__(self, spec: DeviceSpec) -> None:
         Flaky.opened += 1

@@ -376,8 +376,8 @@ def test_a_device_that_cannot_keep_a_journal_is_not_changed(phone: Phone, depot:
 # -- boards -----------------------------------------------------------------------------------------------------------
 
 
-def board(root: Path, **more: object) -> DeviceSpec:
-    return DeviceSpec(name="pi", uri="ssh://pi", sysroot=str(root), prepare={"governor": "auto"}, **more)  # type: ignore[arg-type]
+def board(sysroot: Path, root: bool = False) -> DeviceSpec:
+    return DeviceSpec(name="pi", uri="ssh://pi", sysroot=str(sysroot), root=root, prepare={"governor": "auto"})
 
 
 def test_every_policy_gets_the_governor_and_its_own_back(depot: Depot, tmp_path: Path) -> None:
@@ -535,6 +535,7 @@ def test_a_host_killed_at_any_moment_leaves_nothing_that_restore_does_not_put_ba
         time.sleep(chance.random() * 1.5)
         host.kill()
         host.communicate()
+        time.sleep(0.2)  # sooner nobody can be there: what it asked for last has begun, or never will
         if turn % 2:  # and the device lost its power, too: nothing goes on there
             while left := everything_of(phone):
                 for process in left:

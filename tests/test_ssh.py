@@ -232,10 +232,11 @@ def test_a_command_that_is_silent_for_31_s_is_no_failure(link: Transport) -> Non
 
 
 def test_a_command_that_does_not_end_is_killed_there_and_the_link_lives(link: Transport) -> None:
+    mine = f"7351.{os.getpid()}"  # no other test run's
     with pytest.raises(TimedOut, match=r"board: sleep did not end within 1 s"):
-        link.run(["sleep", "7351"], timeout_s=1)
+        link.run(["sleep", mine], timeout_s=1)
     assert link.run(["echo", "on"]).stdout == b"on\n"
-    assert _ends(lambda: not _running("7351"))
+    assert _ends(lambda: not _running(mine))
 
 
 def test_a_flood_of_output_is_bounded(link: Transport, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def _checks(store: str | None) -> list[dict[str, Any]]:
         False,
     )
     compiler = os.environ.get("CXX") or shutil.which("g++") or ""
-    built = {bundle.runtime for bundle in runners.listing()}
+    built = {bundle.runtime for bundle in runners.listing() if bundle.target == runners.host_target()}
     add(
         "C++ compiler",
         compiler or ("not needed, runners are there" if built >= {"executorch", "torchscript"} else ""),

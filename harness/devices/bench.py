@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.devices import runners
 from harness.devices.depot import Depot
-from harness.devices.facts import read_facts, target
+from harness.devices.facts import is_android, read_facts, target
 from harness.devices.lease import leased
 from harness.devices.link import PATIENCE_S, Link, Waiting
 from harness.devices.prepare import prepared, restore
@@ -67,7 +67,7 @@ class Bench:
             return None
         argv = list(own.command)
         if own.path is not None:
-            runners.check_own(Path(own.path), self.facts.abi)
+            runners.check_own(Path(own.path), self.facts.abi, is_android(self.facts))
             argv.insert(0, self.depot.put(Path(own.path), _file_sha256(own.path)))
         key = (self.facts.device_id, *argv)
         if key not in _said:
@@ -108,7 +108,7 @@ def opened(
     link = Link(spec, waiting)
     with ExitStack() as stack:
         stack.callback(link.close)
-        facts = read_facts(link, spec)
+        facts = read_facts(link, spec, link.host_key)
         depot = Depot(link, _home(link, workdir(spec)), spec.name)
         mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
         busy = "another measurement of this computer holds it"
@@ -116,7 +116,7 @@ def opened(
         lease = stack.enter_context(leased(depot, waiting, takeover=True))
         link.patience_s = PATIENCE_S
         depot.renew = lease.renew
-        restore(depot)
+        restore(depot, spec.sysroot)
         depot.sweep()
         clear(depot, collect)
         record = stack.enter_context(prepared(depot, spec, facts)) if prepare else {}
@@ -127,7 +127,7 @@ def _home(link: Link, folder: str) -> str:
     """The folder with the device's own word for `~`."""
     if not folder.startswith("~/"):
         return folder
-    done = link.run(["sh", "-c", 'cd && pwd'])
+    done = link.run(["sh", "-c", "cd && pwd"])
     home = done.stdout.decode("utf-8", "replace").strip()
     if not home.startswith("/") or not home.isprintable():
         raise DeviceError(f"{link.spec.name}: it does not say where home is", "give it a workdir in devices.yaml")
@@ -148,7 +148,7 @@ def facts_of(spec: DeviceSpec) -> DeviceFacts:
     """A look at the device, without waiting for it to be free."""
     link = Link(spec)
     try:
-        return read_facts(link, spec)
+        return read_facts(link, spec, link.host_key)
     finally:
         link.close()
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from harness.config import _explain as explain
+from harness.config import explain
 from harness.devices.spec import DEVICE_NAME, SETTINGS, Catalog, checked_uri, checked_workdir, default_prepare
 from harness.errors import ConfigError, UsageError
 from harness.experiment import Measure, Name, Strict

@@ -48,6 +48,11 @@ class Link:
                 transport.close()
 
     @property
+    def host_key(self) -> str | None:
+        """What names a board that names itself by nothing better; only SSH has one."""
+        return getattr(self.transport, "host_key_fingerprint", None) or None
+
+    @property
     def transport(self) -> Transport:
         """The open connection. Raises what opening it raises."""
         if self._transport is None:

@@ -86,7 +86,8 @@ def _source(work: Path) -> Path:
     (work / "sources.list").write_text("\n".join(sorted(lines)) + "\n")
     (work / "lists" / "partial").mkdir(parents=True)
     ours = ["-o", f"Dir::Etc::sourcelist={work / 'sources.list'}", "-o", "Dir::Etc::sourceparts=-"]
-    ours += ["-o", f"Dir::State::lists={work / 'lists'}", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+    ours += ["-o", f"Dir::State::lists={work / 'lists'}"]
+    ours += ["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
     _run("apt-get", *ours, "update", cwd=work)
     _run("apt-get", *ours, "source", f"{SOURCE}={VERSION}", cwd=work)
     return next(path for path in work.glob(f"{SOURCE}-*") if path.is_dir())
