@@ -27,7 +27,6 @@ HEAVY = {
     "sqlalchemy": {"store"},
     "typer": {"cli"},
     "asyncssh": {"devices"},
-    "adbutils": {"devices"},
     "adb_shell": {"devices"},
 }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import DeviceError
 from harness.locks import file_lock
+
+log = logging.getLogger("harness.adb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +41,26 @@ def user_keys() -> list[Key]:
     for named in os.environ.get("ADB_VENDOR_KEYS", "").split(os.pathsep):
         path = Path(named)
         files += sorted(path.glob("*.adb_key")) if named and path.is_dir() else [path] if named else []
-    return [_load(file) for file in dict.fromkeys(files)]
+    keys = []
+    for file in dict.fromkeys(files):
+        try:
+            keys.append(_load(file))
+        except DeviceError as error:
+            if file == own:
+                raise
+            log.warning("%s", error.what)  # one of many: the others may do
+    return keys
 
 
 def _make(path: Path) -> None:
     from adb_shell.auth.keygen import keygen
 
-    before = os.umask(0o077)
-    try:
-        keygen(str(path))
-    finally:
-        os.umask(before)
+    with tempfile.TemporaryDirectory(prefix=".adbkey-", dir=path.parent) as private:  # mode 0700
+        made = Path(private) / path.name
+        keygen(str(made))
+        made.chmod(0o600)
+        made.with_name(f"{path.name}.pub").replace(path.with_name(f"{path.name}.pub"))
+        made.replace(path)
 
 
 def _load(path: Path) -> Key:

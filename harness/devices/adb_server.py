@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from harness.devices.adb import ANSWER_S, Adb
 from harness.devices.adb_socket import TcpSocket
 from harness.devices.adb_stream import Stream, printable
-from harness.errors import DeviceError, Offline, Refused, TransportError, Unauthorized
+from harness.errors import DeviceError, Gone, Offline, Refused, TransportError, Unauthorized
 from harness.interfaces import Transport
 from harness.types import DeviceSpec
 
@@ -96,7 +96,10 @@ class _ServerStream:
         return self._socket.incoming
 
     def send(self, data: bytes, deadline: float) -> bool:
-        self._socket.send_all(data, deadline)
+        try:
+            self._socket.send_all(data, deadline)
+        except Gone:  # the phone ended the service, and the server with it: what was said before is still to be read
+            return False
         return True
 
     def recv(self, deadline: float) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 from contextlib import suppress
 
@@ -29,7 +29,9 @@ class TcpSocket:
 
     @property
     def incoming(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
+        with selectors.DefaultSelector() as look:
+            look.register(self._socket, selectors.EVENT_READ)
+            return bool(look.select(0))
 
     def send_all(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)

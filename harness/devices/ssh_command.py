@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 
@@ -118,7 +118,8 @@ async def _open(
     connection: asyncssh.SSHClientConnection, name: str, factory: Callable[[], _Session], command: str
 ) -> tuple[Any, _Session]:
     try:
-        return await connection.create_session(factory, command, encoding=None, request_pty=False)
+        channel, session = await connection.create_session(factory, command, encoding=None, request_pty=False)
+        return channel, cast(_Session, session)
     except (asyncssh.Error, ConnectionError) as error:
         if connection.is_closed() or not isinstance(error, asyncssh.ChannelOpenError):
             raise Gone(f"{name}: the connection ended") from error
