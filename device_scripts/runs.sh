@@ -74,10 +74,10 @@ inside)
     "$@" > result.jsonl 2> stderr &
     runner=$!
     # the host ends a hung runner; this is for a host that never comes back
-    { sleep "$limit" && : > deadline && kill -9 $runner; } &
+    { sleep "$limit" && { touch deadline; kill -9 $runner; }; } &
     wait $runner
     code=$?
-    [ $code = 137 ] && [ ! -f deadline ] && [ "$(oom_kills)" != "$before" ] && : > oom
+    [ $code = 137 ] && [ ! -f deadline ] && [ "$(oom_kills)" != "$before" ] && touch oom
     echo $code > exit.tmp && mv exit.tmp exit
     kill -9 0 # the watchdog and its sleep, which are all that is left of this process group, and this shell
     ;;

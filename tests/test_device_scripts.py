@@ -21,7 +21,7 @@ SHELLS = {
 #: what the scripts call; busybox's and toybox's own differ from coreutils
 TOOLS = (
     *("sha256sum", "df", "du", "ls", "tail", "touch", "mkdir", "mv", "rm", "tar", "gzip", "sleep", "cat", "setsid"),
-    *("sed", "tr", "grep", "head"),
+    *("sed", "tr", "grep", "head", "ln", "readlink", "date", "timeout", "sync", "tee"),
 )
 
 

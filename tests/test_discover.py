@@ -18,7 +18,7 @@ import pytest
 import harness.devices
 from harness import registry
 from harness.commands import looking
-from harness.devices import catalog, discover, lease, quarantine
+from harness.devices import catalog, discover, quarantine
 from harness.devices.discover import Found
 from harness.devices.spec import Catalog, resolve
 from harness.errors import DeviceError, Gone, Offline, Refused, TimedOut, Unauthorized, UsageError
@@ -72,7 +72,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setitem(registry.TRANSPORTS, "fake", "tests.test_discover:Fake")
     monkeypatch.setattr(quarantine, "PAUSE_S", 0.0)
-    monkeypatch.setattr(lease, "holder", lambda transport, folder: None, raising=False)
+    monkeypatch.setattr(discover, "holder", lambda transport, folder: None, raising=False)
     monkeypatch.setattr(Fake, "held", threading.Event())
     servers(monkeypatch)
     yield
@@ -142,7 +142,7 @@ def test_what_hangs_keeps_neither_the_others_nor_the_answer(monkeypatch: pytest.
 
 def test_who_holds_a_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(lease, "holder", lambda transport, folder: asked.append(folder) or "ann, since 10:00")
+    monkeypatch.setattr(discover, "holder", lambda transport, folder: asked.append(folder) or "ann, since 10:00")
     one = found("fake://ok")["fake://ok"]
     assert (one.state, one.reason) == ("busy", "it is held by ann, since 10:00")
     assert "/home/fake/.cache/harness-device" in asked
@@ -229,7 +229,7 @@ def test_doctor_minds_this_computer_and_tells_of_the_others(
 ) -> None:
     (tmp_path / "devices.yaml").write_text("phone: {uri: fake://offline}\nboard: {uri: fake://ok}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lease, "holder", lambda transport, folder: "ann")  # a device in use is in order
+    monkeypatch.setattr(discover, "holder", lambda transport, folder: "ann")  # a device in use is in order
     looking.doctor(f"sqlite:///{tmp_path}/x.db", None, json_out=True)
     checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["device local"]["state"] == "ok"

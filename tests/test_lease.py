@@ -269,6 +269,24 @@ def test_every_shell_knows_the_lease(device: Device, tmp_path: Path) -> None:
     assert len(list((tmp_path / "a 'work' dir" / "lease").iterdir())) == 1
 
 
+@pytest.mark.parametrize("meanwhile", ["4", "6"])
+def test_an_heir_steps_back_if_the_dead_one_lives_or_another_was_quicker(tmp_path: Path, meanwhile: str) -> None:
+    """What another host does between two steps of taking over is played by a fake `ln` that does it first."""
+    leases, bin, real = tmp_path / "lease", tmp_path / "bin", shutil.which("ln")
+    leases.mkdir()
+    bin.mkdir()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    until = int(float(Path("/proc/uptime").read_text().split()[0])) + 100
+    (leases / "4").symlink_to(f"h4 t4 {boot} 1 four")
+    first = f"{real} -sfn 'hx tx {boot} {until} x' '{leases}/{meanwhile}'"
+    (bin / "ln").write_text(f'#!/bin/sh\n{first}\nexec {real} "$@"\n')
+    (bin / "ln").chmod(0o755)
+    argv = ["sh", str(device_scripts_dir() / "lease.sh"), "acquire", str(tmp_path), "h5", "t5", "100", "yes", "five"]
+    env = os.environ | {"PATH": f"{bin}:{os.environ['PATH']}"}
+    assert subprocess.run(argv, env=env, capture_output=True, text=True).stdout == "held x\n"
+    assert not (leases / "5").is_symlink()
+
+
 #: takes the device, checks that it is alone there, and gives it back, or, as a host that dies, does not
 RACER = """
 import os, random, subprocess, sys, time

@@ -31,7 +31,7 @@ def user_keys() -> list[Key]:
     cannot be used."""
     own = Path.home() / ".android" / "adbkey"
     try:
-        own.parent.mkdir(mode=0o750, exist_ok=True)
+        own.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         with file_lock(own.with_name("adbkey.harness-lock")):
             if not own.exists():
                 _make(own)

@@ -120,7 +120,11 @@ def opened(
         depot.sweep()
         clear(depot, collect)
         record = stack.enter_context(prepared(depot, spec, facts)) if prepare else {}
-        yield Bench(spec=spec, facts=facts, depot=depot, prepared=record)
+        try:
+            yield Bench(spec=spec, facts=facts, depot=depot, prepared=record)
+        except BaseException:
+            link.patience_s = 0.0  # putting back is tried, but nobody is kept waiting for a dead link
+            raise
 
 
 def _home(link: Link, folder: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.devices import quarantine
 from harness.devices.facts import Condition, Said, ask, condition, device_facts
+from harness.devices.lease import holder
 from harness.devices.spec import Catalog, open_transport, resolve, resolve_all, workdir
 from harness.errors import DeviceError, HarnessError, TimedOut, UsageError
 from harness.interfaces import Transport
@@ -249,15 +250,12 @@ def _hint(state: str, spec: DeviceSpec) -> str | None:
 
 def _holder(transport: Transport, spec: DeviceSpec, said: Said) -> str | None:
     """Who measures on it just now."""
-    from harness.devices import lease
-
-    holder: Callable[[Transport, str], str | None] | None = getattr(lease, "holder", None)
     folder, home = workdir(spec), next(iter(said.get("home", ())), None)
     if folder.startswith("~/"):
         if home is None or not home.startswith("/"):
             return None
         folder = f"{home.rstrip('/')}/{folder[2:]}"
-    return holder(transport, folder) if holder is not None else None
+    return holder(transport, folder)
 
 
 def _with_twins(found: Sequence[Found]) -> list[Found]:
