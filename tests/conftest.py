@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from harness.devices import runners
 from harness.paths import cache_dir
-from tests.standins.phone import adb_server, phone  # noqa: F401 - fixtures of all tests
+from tests.standins.phone import adb_server, arm64_phone, phone  # noqa: F401 - fixtures of all tests
 from tests.standins.sshd import sshd  # noqa: F401
 
 # the machines that run this are shared and noisy: an example that takes long is no finding

@@ -96,6 +96,24 @@ def test_a_phone_is_measured_through_the_adb_server_too(
     assert set(devices_of(done.json)) == {"adb"}
 
 
+def test_an_arm64_phone_without_any_c_library_gives_the_answers_that_this_computer_gives(
+    package: Path, harness: Harness, arm64_phone: Phone, tmp_path: Path
+) -> None:
+    """Under QEMU: what it answers is real, how fast is not."""
+    words = ["run", str(package), "--device", "local", "--device", arm64_phone.uri, "--json"]
+    done = harness(*words, cwd=tmp_path, timeout_s=900)
+    assert done.code == 0, done.stderr
+    found = {(r["device"].partition(":")[0], r["variant"], r["exporter"]): r for r in done.json["results"] if r["device"]}
+    for (device, variant, exporter), result in found.items():
+        assert result["status"] == "ok", (device, variant, exporter, result["reason"])
+        # of what the model on the host answers: 100 dB is a hundred-thousandth
+        assert result["metrics"]["output_sqnr_db"]["value"] >= (100 if variant == "fp32" else 30)
+        here = found["local", variant, exporter]
+        assert result["metrics"]["accuracy"]["value"] == here["metrics"]["accuracy"]["value"]
+    assert found["adb+tcp", "fp32", "torchscript_lite"]["runtime"] == "torchscript 2.9.1"
+    assert found["local", "fp32", "torchscript_lite"]["runtime"] == "torchscript 2.13.0"
+
+
 def test_one_device_that_is_not_there_stops_no_other(
     package: Path, harness: Harness, phone: Phone, tmp_path: Path
 ) -> None:

@@ -31,6 +31,10 @@ build_adbd = adbd_build.build
 class Phone:
     """`with Phone() as phone:` — `phone.uri` is for `--device`; `phone.root` is its file tree, seen from here."""
 
+    def __init__(self, arm64: bool = False) -> None:
+        """`arm64`: it says that it is one, and runs arm64's programs by QEMU (its shell stays this machine's)."""
+        self._arm64 = arm64
+
     def __enter__(self) -> Phone:
         self._adbd = build_adbd()
         self.folder = Path(tempfile.mkdtemp(prefix="harness-phone-"))
@@ -42,6 +46,8 @@ class Phone:
             _run(str(adbd_build.RECIPE / "mkroot.sh"), str(self.root))
             self._start()
             self.set_property("ro.serialno", self.serial)
+            if self._arm64:
+                self.set_property("ro.product.cpu.abi", "arm64-v8a")
         except BaseException:
             self.__exit__()
             raise
@@ -162,6 +168,7 @@ class Phone:
         argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
         argv += ["--propagation", "private", str(adbd_build.RECIPE / "device.sh"), str(self._adbd), str(self.root)]
         argv += [str(PORT), "ADBD_UID=2000", "ADBD_AUTH_SOCKET=1", f"ADBD_ADDRESS={self.host}"]
+        argv += ["QEMU_CPU=cortex-a76"]  # QEMU's default CPU computes wrong int8 results, silently
         self._outer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         _until(lambda: psutil.Process(self._outer.pid).children() != [], "the stand-in did not start")
         self._init = psutil.Process(self._outer.pid).children()[0]
@@ -201,6 +208,28 @@ class Phone:
         with suppress(OSError), socket.create_connection((self.host, PORT), timeout=1):
             return True
         return False
+
+
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_QEMU = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
+
+
+def why_no_arm64() -> str | None:
+    """What is missing for a phone of another architecture, or None; tells the kernel of QEMU where nobody did."""
+    if (reason := why_no_phone()) is not None:
+        return reason
+    if shutil.which("aarch64-linux-gnu-g++") is None:
+        return "there is no cross compiler here; apt-get install g++-aarch64-linux-gnu"
+    if not (_BINFMT / "register").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT)], capture_output=True, check=False)
+    if not (_BINFMT / "qemu-aarch64").exists():
+        if not _QEMU.exists():
+            return "there is no QEMU here; apt-get install qemu-user-static"
+        try:
+            (_BINFMT / "register").write_text(_QEMU.read_text().strip())
+        except OSError as error:
+            return f"this kernel runs no other architecture's programs: {error.strerror}"
+    return None
 
 
 class AdbServer:
@@ -270,6 +299,14 @@ def phone() -> Iterator[Phone]:
     if (reason := why_no_phone()) is not None:
         pytest.skip(reason)
     with Phone() as device:
+        yield device
+
+
+@pytest.fixture(scope="session")
+def arm64_phone() -> Iterator[Phone]:
+    if (reason := why_no_arm64()) is not None:
+        pytest.skip(reason)
+    with Phone(arm64=True) as device:
         yield device
 
 
