@@ -50,7 +50,7 @@ look() { # sets holder, holds, booted, until and label from lease $1
 }
 
 alive() { # is what was looked at in force; ten minutes are more than any harness asks for
-    case $until in "" | *[!0-9]* | ??????????*) return 1 ;; esac
+    case $until in "" | 0?* | *[!0-9]* | ??????????*) return 1 ;; esac
     left=$((until - $(now)))
     [ "$booted" = "$(boot)" ] && [ $left -gt 0 ] && [ $left -le 600 ]
 }

@@ -43,6 +43,7 @@ oom_kills() { # how often this kernel has run out of memory
 }
 
 state() {
+    [ -d "$dir" ] || { echo lost; return; }
     [ -f "$dir/exit" ] && { ended; return; }
     [ -d "$dir/claim" ] || { echo waiting; return; }
     [ -f "$dir/pid" ] || { echo waiting; return; }

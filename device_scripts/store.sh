@@ -72,7 +72,7 @@ room)
     echo "free $(free "$dir")"
     ;;
 sweep)
-    rm -rf "$1"/store/.tmp-* "$1"/bundles/.tmp-*
+    rm -rf "$1"/store/.tmp-* "$1"/bundles/*/.tmp-* "$1"/bundles/*/*/.tmp-*
     ;;
 *)
     echo "store.sh: unknown verb $verb" >&2

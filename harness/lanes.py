@@ -6,13 +6,14 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness import schedule
 from harness.devices import runners as bundles
 from harness.devices.facts import target
-from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, UsageError
+from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, TransportError, UsageError
 from harness.experiment import Measure
 from harness.measure import session as measuring
 from harness.package import Files
@@ -21,7 +22,7 @@ from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
 from harness.types import NULL_VARIANT, DeviceFacts, DeviceSpec, Package, Run, SessionDevice
-from harness.work import BlockTask, Deployed, DeployTask, Measured, deploy, look, measure_block
+from harness.work import BlockTask, Deployed, DeployTask, Measured, deploy, look, measure_block, put_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ def reach(devices: Sequence[DeviceSpec], package: Package, settings: Settings, s
 
     Raises UsageError for a name that is there twice, and the first device's error when none could be reached."""
     if len({spec.name for spec in devices}) < len(devices):
-        raise UsageError("a device is named twice", "name each --device once")
+        twice = next(spec.name for spec in devices if [s.name for s in devices].count(spec.name) > 1)
+        raise UsageError(f"{twice} is named twice", "name each --device once")
     runtimes = tuple(sorted({b.artifact.runtime for b in package.builds if b.artifact is not None}))
     crew = {spec.name: settings.executors.lane(spec.name) for spec in devices}
     try:
@@ -49,6 +51,7 @@ def reach(devices: Sequence[DeviceSpec], package: Package, settings: Settings, s
         _refuse_twins(devices, found)
         for spec in devices:  # what is built here is built once, for all devices, and told
             if isinstance(facts := found[spec.name], DeviceFacts):
+                screen.say(f"{spec.name}: {facts.device_id} {', '.join(filter(None, (facts.model, facts.os)))}")
                 found[spec.name] = _with_runners(spec, facts, runtimes, screen)
         deploys: dict[str, tuple[Callable[..., Any], Any]] = {
             spec.name: (deploy, DeployTask(device=spec, store_url=settings.store_url, runtimes=runtimes))
@@ -67,15 +70,20 @@ def reach(devices: Sequence[DeviceSpec], package: Package, settings: Settings, s
             lanes.append(Lane(spec=spec, facts=facts, runners=dict(got.runners), pushed_bytes=got.pushed_bytes))
         else:
             failures.append(got)
-            screen.say(f"{spec.name}: {got}")
+            screen.say(_named(spec, got))
             lanes.append(Lane(spec=spec, unreached=str(got)))
     if len(failures) == len(devices) and failures:
         raise failures[0]
     return lanes
 
 
-#: what may be wrong with one device without stopping the others
+#: what may be wrong with one device without stopping the others; UsageError: its entry names what cannot be used
 OF_ONE_DEVICE = (DeviceError, ToolchainError, PackageError)
+TO_BE_REACHED = (*OF_ONE_DEVICE, UsageError)
+
+
+def _named(spec: DeviceSpec, error: HarnessError) -> str:
+    return str(error) if error.what.startswith(spec.name) else f"{spec.name}: {error}"
 
 
 def _ask(
@@ -91,7 +99,7 @@ def _ask(
             for future in done:
                 try:
                     out[running[future]] = future.result()
-                except OF_ONE_DEVICE as error:
+                except TO_BE_REACHED as error:
                     out[running[future]] = error
             slow = ", ".join(sorted(running[future] for future in waiting))
             screen.show("reach", what, slow, len(out), len(tasks))
@@ -121,7 +129,7 @@ def _with_runners(
     try:
         for runtime in runtimes:
             bundles.ensure(runtime, target(facts), screen.say)
-    except OF_ONE_DEVICE as error:
+    except TO_BE_REACHED as error:
         return error
     return facts
 
@@ -174,11 +182,15 @@ def measure(
         measuring.stopping.set()
         raise
     finally:
+        ending = [track.executor.submit(put_back, track.putting_back(store)) for track in tracks if track.prepared]
+        for ended in ending:
+            with suppress(measuring.Interrupted, *OF_ONE_DEVICE):  # the next harness there does it
+                ended.result()
         for track in tracks:
             track.executor.shutdown(wait=True, cancel_futures=True)
         measuring.stopping.clear()
     for track in tracks:
-        screen.say(f"{track.lane.spec.name}: pushed {track.pushed_bytes} bytes")
+        screen.say(f"{track.lane.spec.name}: pushed {track.pushed_bytes:,} bytes")
     return not cut
 
 
@@ -194,6 +206,7 @@ class _Track:
         self.began = time.monotonic()
         self.before: float | None = None
         self.pushed_bytes = lane.pushed_bytes
+        self.prepared = False
 
     def submit_next(
         self, running: dict[Future[Measured], _Track], store: Store, identity: str, files: Files, settings: Settings
@@ -217,13 +230,19 @@ class _Track:
                     folder=str(settings.folder),
                     carried=settings.carried,
                     runs=runs,
+                    goes_on=self.prepared,
                 )
+                self.prepared = bool(self.lane.spec.prepare)
                 running[self.executor.submit(measure_block, task)] = self
                 return
 
+    def putting_back(self, store: Store) -> DeployTask:
+        return DeployTask(device=self.lane.spec, store_url=store.url, runtimes=())
+
     def fail(self, store: Store, identity: str, error: HarnessError, screen: Screen) -> None:
         self.blocks = []
-        screen.say(f"{self.lane.spec.name}: {error}")
+        self.prepared = self.prepared and not isinstance(error, TransportError)  # a dead link puts nothing back
+        screen.say(_named(self.lane.spec, error))
         store.put_device(
             identity,
             SessionDevice(spec=self.lane.spec, facts=self.lane.facts, runners=self.lane.runners, unreached=str(error)),

@@ -13,7 +13,7 @@ class Screen:
     def __init__(self, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
         self._live: Any = None
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, tuple[str, float]] = {}

@@ -20,7 +20,7 @@ from harness.analyze.check import output_check
 from harness.devices import quarantine
 from harness.devices.bench import Bench, facts_of, opened, probe
 from harness.devices.depot import Depot
-from harness.errors import HarnessError, RunnerError, StoreError, TransportError, UserCodeError
+from harness.errors import DeviceError, HarnessError, RunnerError, StoreError, TransportError, UserCodeError
 from harness.experiment import Experiment
 from harness.measure import session as measuring
 from harness.package import Files
@@ -62,7 +62,7 @@ def deploy(task: DeployTask) -> Deployed:
     """Raises DeviceError, ToolchainError."""
     with (
         _counted_failures(task.device),
-        opened(task.device, collector(task.store_url), waiter(task.device.name)) as bench,
+        opened(task.device, collector(task.store_url), waiter(task.device.name), known=True) as bench,
     ):
         for runtime in task.runtimes:
             bench.runner(runtime)
@@ -94,6 +94,7 @@ class BlockTask:
     folder: str
     carried: bool
     runs: tuple[PlannedRun, ...]
+    goes_on: bool = False  # an earlier block of this lane prepared the device, and it stays so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,32 +108,71 @@ class Measured:
 def measure_block(task: BlockTask) -> Measured:
     """Makes the block's runs that no counted run stands for yet, each stored as it ends.
 
+    A device that rebooted is opened anew: it lost what was set for measuring.
     Raises DeviceError when the device cannot be used; what is stored by then stays."""
+    done: list[str] = []
+    pushed = 0
+    for _ in range(ATTEMPTS):
+        made, bytes_, rebooted = _measure_block(task)
+        done, pushed = done + made, pushed + bytes_
+        if not rebooted:
+            break
+        task = dataclasses.replace(task, goes_on=False)
+    return Measured(runs=tuple(done), pushed_bytes=pushed)
+
+
+def _measure_block(task: BlockTask) -> tuple[list[str], int, bool]:
+    """The ids of what was made, the bytes that went over, and whether the device rebooted meanwhile."""
     store = Store.open(task.store_url)
     try:
         package = store.session(task.session).package
         collect, waiting = collector(task.store_url), waiter(task.device.name)
-        with _counted_failures(task.device), opened(task.device, collect, waiting, prepare=True) as bench:
+        with (
+            _counted_failures(task.device),
+            opened(task.device, collect, waiting, known=True, prepare=True, goes_on=task.goes_on) as bench,
+        ):
+            if any(run.cell.device_id != bench.facts.device_id for run in task.runs):
+                raise DeviceError(
+                    f"{task.device.name}: another device answers there now ({bench.facts.device_id})",
+                    "name it by something that does not change: a serial, a host name, an entry in devices.yaml",
+                )
             counted = store.counted(task.session)  # after the wait for the device: another task may have been quicker
             done: list[str] = []
             for planned in task.runs:
                 if (cell_key(planned.cell), planned.purpose, planned.repeat) not in counted:
                     done += _until_settled(task, store, package, bench, planned)
-            return Measured(runs=tuple(done), pushed_bytes=bench.depot.pushed_bytes)
+                    if _rebooted(bench):  # before the next one: what was set is gone
+                        return done, bench.depot.pushed_bytes, True
+            return done, bench.depot.pushed_bytes, False
     finally:
         store.close()
 
 
+def _rebooted(bench: Bench) -> bool:
+    root = bench.spec.sysroot.rstrip("/")  # as the facts were read
+    done = bench.depot.transport.run(["cat", f"{root}/proc/sys/kernel/random/boot_id"])
+    now = done.stdout.decode("ascii", "replace").strip()
+    return bool(now and bench.facts.boot_id and now != bench.facts.boot_id)
+
+
+def put_back(task: DeployTask) -> None:
+    """Ends what the last block left prepared. Raises DeviceError: then the next harness there does it."""
+    with opened(task.device, collector(task.store_url), waiter(task.device.name)):
+        pass
+
+
+_told: set[tuple[str, str]] = set()
+
+
 def waiter(device: str) -> Callable[[str], None]:
     """Tells each reason once, and gives up when the user interrupts."""
-    said: set[str] = set()
 
     def wait(reason: str) -> None:
         if measuring.stopping.is_set():
             raise measuring.Interrupted
-        if reason not in said:
+        if (device, reason) not in _told:
             print(f"{device}: {reason}; waiting", file=sys.stderr)
-        said.add(reason)
+        _told.add((device, reason))
 
     return wait
 
@@ -159,10 +199,14 @@ def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench
             },
         )
         run = judged(attempt, package, task)
+        rebooted = _rebooted(bench)
+        if rebooted:
+            lost = {"set": {}, "not_set": {"*": "the device rebooted since"}}
+            run = dataclasses.replace(run, conditions=dict(run.conditions) | {"prepared": lost})
         store.append(run)
         bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored
         made.append(run.id)
-        if run.status != "invalid":
+        if run.status != "invalid" or rebooted:
             break
     return made
 
@@ -278,7 +322,7 @@ def collector(store_url: str) -> Callable[[Depot, str], None]:
             attempt = measuring.collect(depot, run, depot.poll(run), notes)
             if attempt.run.status == "ok":
                 store.append(summarised(attempt.run))
-        except StoreError:
+        except (StoreError, TransportError, measuring.Interrupted):
             raise
         except Exception as error:  # whatever a leftover holds must not keep the device from being used
             log.info("leftover %s is dropped: %s", run, error)  # it is made again, nothing is lost

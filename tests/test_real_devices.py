@@ -103,7 +103,8 @@ def test_an_arm64_phone_without_any_c_library_gives_the_answers_that_this_comput
     words = ["run", str(package), "--device", "local", "--device", arm64_phone.uri, "--json"]
     done = harness(*words, cwd=tmp_path, timeout_s=900)
     assert done.code == 0, done.stderr
-    found = {(r["device"].partition(":")[0], r["variant"], r["exporter"]): r for r in done.json["results"] if r["device"]}
+    results = [result for result in done.json["results"] if result["device"]]
+    found = {(r["device"].partition(":")[0], r["variant"], r["exporter"]): r for r in results}
     for (device, variant, exporter), result in found.items():
         assert result["status"] == "ok", (device, variant, exporter, result["reason"])
         # of what the model on the host answers: 100 dB is a hundred-thousandth

@@ -155,3 +155,22 @@ def test_a_packages_plan_counts_what_it_holds(tmp_path: Path, capsys: pytest.Cap
     assert [row["skipped"] is None for row in told["builds"]] == [True, False]
     assert told["build_minutes"] == 0
     assert told["devices"][0]["runs_minutes"] > 0
+
+
+def test_a_reason_names_no_address_and_a_variant_keeps_its_name() -> None:
+    from harness.commands.common import _names, discreet
+    from harness.types import DeviceSpec, SessionDevice
+
+    spec = DeviceSpec(name="ssh://ann@small:2222", uri="ssh://ann@small:2222")
+    session = Session(
+        id="s", experiment="small", kind="experiment", label=None, created_utc="", finished_utc=None, quick=False,
+        plan={}, package=Package(schema=1, experiment={}, yaml="", builds=(), checks={}, nulls={}),
+        devices=(SessionDevice(spec=spec, unreached="x"),),
+    )  # fmt: skip
+    said = {"experiment": "small", "results": [{"reason": "ssh://ann@small:2222: small:2222 (10.1.2.3) is gone"}]}
+    told = json.dumps(discreet(said, False, _names(session)))
+    for secret in ("ann", "2222", "10.1.2.3"):
+        assert secret not in told
+    assert '"experiment": "small"' in told
+    assert "is gone" in told
+    assert discreet(said, True, _names(session)) == said

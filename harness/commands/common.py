@@ -46,22 +46,60 @@ _ABSOLUTE = re.compile(r"(?:(?<![\w./])|(?<=://)|(?<=:///))(?:/[^\s/\"'`#:,\]})]
 _HOME = re.compile(r"/(?:home|Users)/[^/]+/?")
 
 
-def discreet(value: Any, identify: bool) -> Any:
-    """The same value, its texts without absolute paths: they tell a user's name. A path keeps its last part."""
+#: an address with or without its port, or a login at a host
+_ADDRESS = re.compile(
+    r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b"
+    r"|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\](?::\d{1,5})?"
+    r"|\b[\w.-]+@[\w.-]+"
+)
+
+
+def discreet(value: Any, identify: bool, names: Mapping[str, str] | None = None) -> Any:
+    """The same value, its texts without absolute paths (they tell a user's name; a path keeps its last part) and
+    addresses; where a reason is told, also without `names` (each becomes what stands for it)."""
     if identify:
         return value
     if isinstance(value, str):
-        return _ABSOLUTE.sub(lambda m: "…" if _HOME.fullmatch(m[0]) else "…/" + Path(m[0]).name, value)
+        value = _ABSOLUTE.sub(lambda m: "…" if _HOME.fullmatch(m[0]) else "…/" + Path(m[0]).name, value)
+        return _ADDRESS.sub("…", value)
     if isinstance(value, Mapping):
-        return {key: discreet(item, identify) for key, item in value.items()}
+        return {
+            key: discreet(_without(item, names or {}) if key in _TOLD else item, identify, names)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [discreet(item, identify) for item in value]
+        return [discreet(item, identify, names) for item in value]
     return value
+
+
+#: where a message of a device, or about it, may stand; elsewhere the same word may be a variant's name
+_TOLD = ("reason", "absent", "not reached")
+
+
+def _without(text: Any, names: Mapping[str, str]) -> Any:
+    for name, label in names.items() if isinstance(text, str) else ():
+        text = text.replace(name, label)
+    return text
+
+
+def _names(session: Session) -> dict[str, str]:
+    """What a text may say of a session's devices that is not to be told -> what stands for it; the longest first."""
+    found: dict[str, str] = {}
+    for device in session.devices:
+        scheme, separator, rest = device.spec.uri.partition("://")
+        if not separator or scheme == "sim":
+            continue
+        label = pipeline.device_label(device.spec, device.facts, False)
+        found |= {device.spec.uri: label} | ({device.spec.name: label} if "://" in device.spec.name else {})
+        address = rest.partition("?")[0]
+        host = address.rpartition("@")[2].rpartition(":")[0] or address.rpartition("@")[2]
+        found |= {part: "…" for part in (rest, address, address.rpartition("@")[2], host) if len(part) > 3}
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
 def concluded(session: Session, runs: Sequence[Run], files: Path, report: str | None, identify: bool) -> dict[str, Any]:
     """The session's document as it may leave this computer."""
-    document = discreet(pipeline.conclude(session, runs, files, None, identify), identify)
+    document = discreet(pipeline.conclude(session, runs, files, None, identify), identify, _names(session))
     return dict(document) | {"report": report}
 
 
@@ -153,7 +191,7 @@ def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
         "toolchain": dict(session.package.toolchain),
         "experiment": session.package.yaml,
     }
-    return notice | dict(discreet(told, identify))
+    return notice | dict(discreet(told, identify, _names(session)))
 
 
 def _device_lines(device: Any) -> Mapping[str, Any]:
@@ -180,7 +218,7 @@ def explain(error: HarnessError) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     console.print(f"[bold red]error:[/] {escape(error.what)}", soft_wrap=True)
     if error.hint:
         console.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)

@@ -53,7 +53,7 @@ def tell_plan(
         print(f"  {pair['variant']:<24} {pair['exporter'] or 'made elsewhere':<18} {case}{pair['skipped'] or steps}")
     for device in document["devices"]:
         changed = ", ".join(device["changes"])
-        told = f"sets {changed} as far as it lets us, and puts them back" if changed else "changes no setting"
+        told = f"sets {changed}, as far as it can, and puts back what it changed" if changed else "changes no setting"
         print(
             f"{device['device']}: pushes {device['pushes']}; {told}; measuring takes about "
             f"{device['runs_minutes']:g} min ({plan.repeats} repeats)"

@@ -73,6 +73,8 @@ def pick(
     wanted = minimize or rule.get("minimize", "latency_ms")
     constraints = [constraint(text) for text in rule.get("where", [])] if given is None else given
     known = {r["device"] for r in document["results"] if r["device"] is not None}
+    labels = {d.spec.name: pipeline.device_label(d.spec, d.facts, identify) for d in session.devices}
+    devices = [labels.get(name, name) for name in devices]  # as it was written, or as it is told
     for name in devices:
         if name not in known:
             raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(known))}")

@@ -42,11 +42,12 @@ class Adb(ABC):
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         service, deadline = b"shell,v2,raw:" + self._encoded(argv), time.monotonic() + timeout_s
-        try:
-            with self._service(service, deadline) as stream:
+        with self._service(service, deadline) as stream:
+            try:
                 return adb_run.run(stream, stdin, deadline, self.name)
-        except TimedOut as error:
-            raise TimedOut(f"{self.name}: {argv[0]} did not end within {timeout_s:g} s") from error
+            except TimedOut as error:
+                what = f"{self.name}: {argv[0]} did not end within {timeout_s:g} s"
+                raise TimedOut(what, "is the phone awake, and is the link up?") from error
 
     def _encoded(self, argv: Sequence[str]) -> bytes:
         """Raises DeviceError for what cannot be sent: no words, broken ones, too much for the adb server's request."""

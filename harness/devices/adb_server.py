@@ -42,9 +42,9 @@ class AdbServer(Adb):
 
     def _explain(self, why: str) -> DeviceError:
         what = f"{self.name}: {why}"
-        if "unauthorized" in why or "authorizing" in why:
+        if "unauthorized" in why:
             return Unauthorized(f"{self.name}: the phone has not accepted this computer's key", ACCEPT)
-        if "offline" in why or "connecting" in why:
+        if any(word in why for word in ("offline", "connecting", "authorizing")):  # the last two pass by themselves
             return Offline(what, "unlock the phone, plug it in again, or: adb reconnect")
         if "not found" in why or "no devices" in why:
             there = ", ".join(serial for serial, _ in server_devices(self._server)) or "none"

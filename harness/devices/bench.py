@@ -11,12 +11,12 @@ from typing import Any
 
 from harness.devices import runners
 from harness.devices.depot import Depot
-from harness.devices.facts import is_android, read_facts, target
+from harness.devices.facts import ask, device_facts, is_android, target
 from harness.devices.lease import leased
 from harness.devices.link import PATIENCE_S, Link, Waiting
 from harness.devices.prepare import prepared, restore
 from harness.devices.spec import workdir
-from harness.errors import DeviceError, TransportError
+from harness.errors import DeviceError, StoreError, TransportError
 from harness.locks import file_lock
 from harness.paths import cache_dir
 from harness.types import DeviceFacts, DeviceSpec
@@ -47,10 +47,11 @@ class Bench:
             return [*env, *mine]
         bundle = _bundle(runtime, target(self.facts), say)
         folder = f"{self.depot.workdir}/bundles/{bundle.sha256}"
-        if (self.facts.device_id, self.facts.boot_id, folder) not in _checked:
-            files = {relative: str(entry["sha256"]) for relative, entry in bundle.files.items()}
-            folder = self.depot.put_bundle(bundle.path, bundle.sha256, files)
-            _checked.add((self.facts.device_id, self.facts.boot_id, folder))
+        files = {relative: str(entry["sha256"]) for relative, entry in bundle.files.items()}
+        key = (self.facts.device_id, self.facts.boot_id, folder)
+        if key not in _checked or not self.depot.uses_bundle(bundle.sha256, bundle.entry, files[bundle.entry]):
+            self.depot.put_bundle(bundle.path, bundle.sha256, files)
+            _checked.add(key)
         return [*env, *bundle.command(folder, own_loader=self.spec.scheme != "local")]
 
     def runner_sha256(self, runtime: str) -> str:
@@ -72,6 +73,11 @@ class Bench:
         key = (self.facts.device_id, *argv)
         if key not in _said:
             done = self.depot.transport.run([*argv, "--version"])
+            if done.returncode != 0:
+                why = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:200]
+                why = why or f"exit {done.returncode}"
+                what = f"{self.spec.name}: its own runner {argv[0]} cannot be started: {why}"
+                raise DeviceError(what, "see runner: in devices.yaml, and docs/own-runner.md")
             _said[key] = done.stdout.decode("utf-8", "replace").strip()[:100]
         if _said[key].partition(" ")[0] not in runners.RUNTIMES:
             raise DeviceError(
@@ -98,17 +104,26 @@ def _bundle(runtime: str, wanted: str, say: Say) -> runners.Bundle:
 
 @contextmanager
 def opened(
-    spec: DeviceSpec, collect: Collect, waiting: Waiting = lambda why: None, prepare: bool = False
+    spec: DeviceSpec,
+    collect: Collect,
+    waiting: Waiting = lambda why: None,
+    *,
+    known: bool = False,
+    prepare: bool = False,
+    goes_on: bool = False,
 ) -> Iterator[Bench]:
     """Waits for the device to be free, then holds it, against other processes here and against other hosts.
 
     `waiting(reason)` is called about once a second while it waits for whatever; it may raise to give up. Before
     anything else, settings that a dead host changed are put back, and each run it left is ended (one that had
-    finished is handed to `collect` first) and removed: no two runners are ever alive together."""
-    link = Link(spec, waiting)
+    finished is handed to `collect` first) and removed: no two runners are ever alive together.
+
+    `known`: it was reached before, so that a link that is down is worth waiting for. `prepare`: what its entry allows
+    is set, and stays set until it is opened without `goes_on`, which is for who prepared it the last time."""
+    link = Link(spec, waiting, PATIENCE_S if known else 0.0)
     with ExitStack() as stack:
         stack.callback(link.close)
-        facts = read_facts(link, spec, link.host_key)
+        facts = _facts(link)
         depot = Depot(link, _home(link, workdir(spec)), spec.name)
         mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
         busy = "another measurement of this computer holds it"
@@ -116,15 +131,21 @@ def opened(
         lease = stack.enter_context(leased(depot, waiting, takeover=True))
         link.patience_s = PATIENCE_S
         depot.renew = lease.renew
-        restore(depot, spec.sysroot)
+        if not goes_on:
+            restore(depot, spec.sysroot)
         depot.sweep()
         clear(depot, collect)
-        record = stack.enter_context(prepared(depot, spec, facts)) if prepare else {}
+        record = stack.enter_context(prepared(depot, spec, facts, keep=True)) if prepare else {}
         try:
             yield Bench(spec=spec, facts=facts, depot=depot, prepared=record)
         except BaseException:
             link.patience_s = 0.0  # putting back is tried, but nobody is kept waiting for a dead link
             raise
+
+
+def _facts(link: Link) -> DeviceFacts:
+    said = ask(link, link.spec)  # first: the host's key is known once there is a connection
+    return device_facts(said, link.spec.name, link.host_key)
 
 
 def _home(link: Link, folder: str) -> str:
@@ -139,20 +160,25 @@ def _home(link: Link, folder: str) -> str:
 
 
 def clear(depot: Depot, collect: Collect) -> None:
-    """Ends every run in the device's folder, hands it to `collect`, and removes it whatever comes of that."""
+    """Ends every run in the device's folder, hands it to `collect`, and removes it; but not where only the link or the
+    store failed: what it holds can still be had."""
     for run in depot.leftovers():
         depot.end(run)
         try:
             collect(depot, run)
-        finally:
+        except (TransportError, StoreError):
+            raise
+        except BaseException:
             depot.remove(depot.run_dir(run))
+            raise
+        depot.remove(depot.run_dir(run))
 
 
 def facts_of(spec: DeviceSpec) -> DeviceFacts:
     """A look at the device, without waiting for it to be free."""
     link = Link(spec)
     try:
-        return read_facts(link, spec, link.host_key)
+        return _facts(link)
     finally:
         link.close()
 

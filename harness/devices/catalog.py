@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from harness.config import explain
 from harness.devices.spec import DEVICE_NAME, SETTINGS, Catalog, checked_uri, checked_workdir, default_prepare
@@ -54,6 +54,12 @@ class Runner(Strict):
     path: Printable | None = None
     command: list[Printable] = Field(default_factory=list)
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Printable] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Runner:
+        if self.path is not None and self.command:
+            raise ValueError("path (a file here) or command (words on the device), not both")
+        return self
 
 
 class Energy(Strict):

@@ -17,9 +17,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import DeviceError, NoSpace
+from harness.errors import DeviceError, HarnessError, NoSpace
 from harness.interfaces import Completed, Transport
 from harness.paths import device_scripts_dir
 
@@ -30,16 +31,19 @@ BUDGET_BYTES = 4 << 30
 MARGIN_BYTES = 64 << 20
 #: a link slower than this, seen on a first MiB, gets its bundles packed
 SLOW_BYTES_PER_S = 20 << 20
+#: a push is expected to end within so many seconds, and at so slow a link
+_LONG_S, _SLOWEST_BYTES_PER_S = 30.0, 1 << 20
 _TRIES = 3  # of a push that arrives damaged
 
 
 class Depot:
     """Raises TransportError for a failed link, DeviceError for what the device refuses, NoSpace where it is full.
 
-    `renew` is called before whatever a run needs of the device: the lease is renewed there."""
+    `renew(seconds)` is called before whatever a run needs of the device: the lease is renewed there, and made to last
+    over what takes longer."""
 
     def __init__(
-        self, transport: Transport, workdir: str, name: str, renew: Callable[[], None] = lambda: None
+        self, transport: Transport, workdir: str, name: str, renew: Callable[[float], None] = lambda seconds: None
     ) -> None:
         self.transport, self.workdir, self.name, self.renew = transport, workdir, name, renew
         self.pushed_bytes = 0
@@ -51,7 +55,7 @@ class Depot:
 
     def put(self, local: Path, sha256: str, suffix: str = "") -> str:
         """The device's path of this content; pushed only where it is not there yet, right."""
-        self.renew()
+        self.renew(0.0)
         remote = f"{self.workdir}/store/{_safe(sha256 + suffix)}"
         self._used.add(sha256 + suffix)
         if self.sha256([remote]).get(remote) != sha256:
@@ -72,7 +76,6 @@ class Depot:
             self._must(["mkdir", "-p", *sorted({posixpath.dirname(f"{folder}/{name}") for name in missing})])
             missing.sort(key=sizes.__getitem__)
         while missing:
-            self.renew()
             if self._slow() and len(missing) > 1 and self._unpacks():
                 self._push_packed(local, folder, missing)
                 missing = self._missing(folder, files)  # all are there now, unless the device lies or breaks
@@ -83,8 +86,17 @@ class Depot:
             self._push(local / name, f"{folder}/{name}", files[name])
         return folder
 
+    def uses_bundle(self, sha256: str, entry: str, digest: str) -> bool:
+        """Whether the bundle is there, by its entry's hash; from now on it is in use, and no room is made of it."""
+        if sha256 not in self._used:
+            folder = f"{self.workdir}/bundles/{_safe(sha256)}"
+            if self._missing(folder, {entry: digest}):
+                return False
+            self._used.add(sha256)
+        return True
+
     def _missing(self, folder: str, files: Mapping[str, str]) -> list[str]:
-        have = self.sha256(f"{folder}/{relative}" for relative in files)
+        have = self.sha256([folder, *(f"{folder}/{relative}" for relative in files)])  # the folder: used just now
         return [relative for relative, digest in files.items() if have.get(f"{folder}/{relative}") != digest]
 
     def _slow(self) -> bool:
@@ -104,15 +116,18 @@ class Depot:
             remote = f"{self.workdir}/store/.tmp-{uuid.uuid4().hex}"
             try:
                 self._push(parcel, remote, digest)
+                self.renew(600.0)
                 done = self.transport.run(["sh", self.script("store.sh"), "unpack", remote, folder], timeout_s=600)
                 if done.stdout.decode("utf-8", "replace").split()[-1:] != ["ok"]:
                     raise DeviceError(f"{self.name}: tar failed: {_first_line(done)}", "is the device's disk full?")
             finally:
-                self.transport.run(["rm", "-f", remote])
+                with suppress(HarnessError):
+                    self.transport.run(["rm", "-f", remote])
 
     def _push(self, local: Path, remote: str, sha256: str) -> None:
         partial = f"{posixpath.dirname(remote)}/.tmp-{uuid.uuid4().hex}"
         for _ in range(_TRIES):
+            self.renew(_LONG_S + local.stat().st_size / _SLOWEST_BYTES_PER_S)
             began = time.monotonic()
             try:
                 self.transport.push(local, partial)
@@ -122,7 +137,8 @@ class Depot:
                 if self._place(partial, remote, sha256):
                     return
             except BaseException:
-                self.transport.run(["rm", "-f", partial])
+                with suppress(HarnessError):  # what happened matters more; `sweep` finds it too
+                    self.transport.run(["rm", "-f", partial])
                 raise
         raise DeviceError(f"{self.name}: {local.name} arrived damaged", "check the link and the device's storage")
 
@@ -154,6 +170,9 @@ class Depot:
     def _hash(self, paths: Sequence[str], script: str | None = None) -> dict[str, str]:
         argv = ["sha256sum"] if script is None else ["sh", script, "hash"]
         done = self.transport.run([*argv, *paths], timeout_s=300)
+        if script is None and done.returncode == 127:
+            what = f"{self.name}: it has no sha256sum, so nothing sent there can be checked"
+            raise DeviceError(what, "Android 8 and every Linux have it")
         out = {}
         for line in done.stdout.decode("utf-8", "replace").splitlines():
             digest, _, path = line.partition(" ")
@@ -199,14 +218,14 @@ class Depot:
         """Starts argv detached in a new folder that also holds `notes` (what a later host must know); the folder.
 
         After `limit_s` the device itself kills it: for a host that does not come back."""
-        self.renew()
+        self.renew(0.0)
         folder = self.run_dir(run)
         self._must(["sh", self.script("runs.sh"), "start", folder, str(round(limit_s)), *argv], stdin=notes)
         return folder
 
     def poll(self, run: str) -> str:
         """`waiting`, `running`, `exit N`, `deadline`, `rebooted` or `lost`."""
-        self.renew()
+        self.renew(0.0)
         return self._runs("poll", run)
 
     def end(self, run: str) -> str:

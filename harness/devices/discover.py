@@ -5,7 +5,10 @@ hangs (a dead route, a phone with a frozen service) is told as silent, and keeps
 
 from __future__ import annotations
 
+import os
+import platform
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +44,7 @@ HINTS = {
     },
 }
 UDEV = "this login may not open the USB device: install the udev rules (apt install android-sdk-platform-tools-common)"
+HELD = "wait until that ends; if it died, a run from the same computer takes over at once, others after two minutes"
 PAIRING = "adb connect {}; the first time, and when the pairing has lapsed, adb pair with the phone's own port and code"
 #: what the adb server calls a serial's state -> our state, the reason and a remedy
 SERVER_STATES = {
@@ -210,8 +214,11 @@ def examine(spec: DeviceSpec) -> Found:
         transport.close()
     now = condition(said)
     found = Found(name=spec.name, uri=spec.uri, state="ready", facts=facts, condition=now)
+    if who is not None and _dead(who):
+        reason = "a harness was killed while it measured there; what it changed may not be put back yet"
+        return replace(found, reason=reason, hint="the next run there puts it back")
     if who is not None:
-        return replace(found, state="busy", reason=f"it is held by {who}", hint="wait until that ends, or end it there")
+        return replace(found, state="busy", reason=f"it is held by {who}", hint=HELD)
     if (held := quarantine.why(spec)) is not None:
         return replace(found, reason=held, hint=quarantine.REMEDY)
     if now.battery_percent is not None and now.battery_percent < LOW_BATTERY and not now.charging:
@@ -219,6 +226,20 @@ def examine(spec: DeviceSpec) -> Found:
     if now.throttled is not None and int(now.throttled, 16) & 0xF:
         return replace(found, reason=f"it is throttled now ({now.throttled})", hint="cool it; check its power supply")
     return found
+
+
+def _dead(who: str) -> bool:
+    """Whether the holder is a process of this computer that is no more."""
+    match = re.search(r" on (\S+), pid (\d{1,9}),", who)
+    if match is None or match[1] != platform.node():
+        return False
+    try:
+        os.kill(int(match[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def failed(spec: DeviceSpec, error: Exception) -> Found:

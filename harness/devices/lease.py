@@ -22,6 +22,10 @@ from harness.paths import cache_dir, device_scripts_dir
 
 #: for how long a lease holds without being renewed
 TERM_S = 120
+#: lease.sh takes no longer ones for true
+MAX_TERM_S = 600
+#: who waits must not disturb what is measured: each question is a process on the device
+ASK_EVERY_S = 5
 _SOMEBODY = "another harness"
 
 
@@ -44,16 +48,18 @@ class Lease:
         self._until = asked + self._term_s
         return None
 
-    def renew(self) -> None:
-        """Makes sure that it is still ours. The device is asked only when a third of the term is gone."""
+    def renew(self, for_s: float = 0.0) -> None:
+        """Makes sure that it is still ours, and for so long (at most ten minutes). The device is asked only when a
+        third of the term is gone."""
         asked = _clock()
-        if self._until - asked > self._term_s * 2 / 3:
+        term_s = max(self._term_s, min(MAX_TERM_S, round(for_s)))
+        if self._until - asked > max(self._term_s * 2 / 3, term_s if for_s else 0):
             return
-        state, who = self._ask("renew", *self._who, str(self._term_s), self._label)
+        state, who = self._ask("renew", *self._who, str(term_s), self._label)
         if state != "mine":
             what = f"{self._depot.name}: the lease was lost to {who}"
             raise DeviceError(what, "the link was down, or this computer asleep: run it again")
-        self._until = asked + self._term_s
+        self._until = asked + term_s
 
     def release(self) -> None:
         """Gives back what is ours, and nothing else."""
@@ -83,8 +89,9 @@ def leased(depot: Depot, while_waiting: Callable[[str], None], takeover: bool) -
     lease = Lease(depot, takeover)
     try:
         while (who := lease.acquire()) is not None:
-            while_waiting(who)
-            time.sleep(1.0)
+            for _ in range(ASK_EVERY_S):
+                while_waiting(who)
+                time.sleep(1.0)
         yield lease
     finally:
         with suppress(HarnessError):  # the link is gone: it expires

@@ -26,10 +26,10 @@ T = TypeVar("T")
 class Link:
     """`waiting(reason)` is called about once a second while the link is down; it may raise to give up.
 
-    `patience_s` is 0 until the device was reached once: a wrong address is told at once."""
+    `patience_s` is 0 for a device that was never reached: a wrong address is told at once."""
 
-    def __init__(self, spec: DeviceSpec, waiting: Waiting = lambda why: None) -> None:
-        self.spec, self.waiting, self.patience_s = spec, waiting, 0.0
+    def __init__(self, spec: DeviceSpec, waiting: Waiting = lambda why: None, patience_s: float = 0.0) -> None:
+        self.spec, self.waiting, self.patience_s = spec, waiting, patience_s
         self._transport: Transport | None = None
 
     def push(self, local: Path, remote: str) -> None:
@@ -68,6 +68,7 @@ class Link:
                 self.close()
                 until = until or time.monotonic() + self.patience_s
                 if time.monotonic() >= until:
+                    self.patience_s = 0.0  # it was given its time; who cleans up behind it waits no more
                     raise
                 self.waiting(f"{error.what}; trying for up to {self.patience_s:g} s")
                 time.sleep(1.0)

@@ -42,9 +42,12 @@ _CABLE = re.compile(r"adb(\+usb)?://(?!adb-)[A-Za-z0-9_-]+(\?.*)?")
 
 
 @contextmanager
-def prepared(depot: Depot, spec: DeviceSpec, facts: DeviceFacts, say: Say = log.warning) -> Iterator[Mapping[str, Any]]:
+def prepared(
+    depot: Depot, spec: DeviceSpec, facts: DeviceFacts, say: Say = log.warning, keep: bool = False
+) -> Iterator[Mapping[str, Any]]:
     """Yields `{"set": setting -> value read back, "not_set": setting -> reason}`; neither stops the measuring.
 
+    With `keep` only an error undoes it: more is to come, and the last one undoes all by `restore`.
     Raises TransportError for a failed link, DeviceError where the device cannot run the script."""
     words, not_set = wanted(spec, facts)
     if not words:
@@ -53,11 +56,16 @@ def prepared(depot: Depot, spec: DeviceSpec, facts: DeviceFacts, say: Say = log.
     try:
         argv = ["begin", depot.workdir, spec.sysroot, "yes" if spec.root else "no", *words]
         yield _record(_run(depot, argv, timeout_s=60), not_set)
+    except BaseException:
+        keep = False
+        raise
     finally:
-        try:
-            _undo(depot, spec.sysroot, UNDO_S, say)
-        except HarnessError as error:  # what happened inside matters more than what comes of this
-            say(f"{depot.name}: not put back yet, the next harness there will do it: {error.what}")
+        if not keep:
+            try:
+                depot.renew(0.0)  # raises where another holds the device by now: it has put back, and set its own
+                _undo(depot, spec.sysroot, UNDO_S, say)
+            except HarnessError as error:  # what happened inside matters more than what comes of this
+                say(f"{depot.name}: not put back yet, the next harness there will do it: {error.what}")
 
 
 def restore(depot: Depot, sysroot: str = "/", say: Say = log.warning) -> None:

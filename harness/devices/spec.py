@@ -96,7 +96,7 @@ def resolve_all(names: Sequence[str], catalog: Catalog | None = None) -> list[De
 
 def checked_uri(uri: str) -> str:
     """The URI, a missing port of `adb+tcp` filled in. Raises UsageError."""
-    shown = repr(uri[:200])
+    shown = repr(re.sub(r":[^@/]*@", ":…@", uri[:200]))  # no password is told back
     match = _URI.fullmatch(uri)
     if uri == "local":
         return uri

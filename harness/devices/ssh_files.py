@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import asyncssh
 
@@ -19,6 +19,7 @@ from harness.interfaces import Completed
 _BLOCK, _BLOCKS = 255 << 10, 32
 #: a transfer of which nothing moved for so long has failed, though the link may live: the device's storage hangs
 _STALL_S = 60.0
+T = TypeVar("T")
 
 
 class Files:
@@ -38,7 +39,7 @@ class Files:
                     return await self._push_cat(file, remote, mode)
                 try:
                     await self._transfer(sftp.put, str(local), remote)
-                    await sftp.chmod(remote, mode)
+                    await self._soon(sftp.chmod(remote, mode))
                 except asyncssh.Error as error:
                     raise await self._explained(error, sftp, remote, size) from error
         except OSError as error:
@@ -51,7 +52,7 @@ class Files:
             sftp = await self._client()
             try:
                 # files of /proc and /sys say that they are empty
-                if sftp is None or not await sftp.getsize(remote):
+                if sftp is None or not await self._soon(sftp.getsize(remote)):
                     await self._pull_cat(remote, temporary)
                 else:
                     await self._transfer(sftp.get, remote, str(temporary))
@@ -74,6 +75,14 @@ class Files:
                     raise Gone(f"{self._name}: the connection ended") from error
                 self._cat = True
         return self._sftp
+
+    async def _soon(self, answer: Awaitable[T]) -> T:
+        """Raises TimedOut: sshd answers while its file server hangs on a dead SD card."""
+        try:
+            async with asyncio.timeout(_STALL_S):
+                return await answer
+        except TimeoutError as error:
+            raise TimedOut(f"{self._name}: its file server does not answer", "is its storage sound?") from error
 
     async def _transfer(self, work: Callable[..., Any], source: str, target: str) -> None:
         clock = asyncio.get_running_loop().time
