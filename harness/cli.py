@@ -100,18 +100,8 @@ def run(
 
     raise typer.Exit(
         work(
-            source,
-            device or [],
-            devices,
-            variant or [],
-            label,
-            fresh,
-            quick,
-            dry_run,
-            max_minutes,
-            store,
-            identify,
-            json_out,
+            *(source, device or [], devices, variant or [], label, fresh, quick, dry_run, max_minutes),
+            *(store, identify, json_out),
         )
     )
 
