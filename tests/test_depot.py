@@ -184,3 +184,42 @@ def test_who_waits_for_a_lock_may_give_up(tmp_path: Path) -> None:
         raise AssertionError("two held it")
     with file_lock(tmp_path / "lock", give_up):
         pass
+
+
+def test_over_a_slow_link_a_bundle_goes_packed_and_arrives_right(
+    depot: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.devices import depot as module
+
+    bundle = tmp_path / "bundle"
+    (bundle / "lib").mkdir(parents=True)
+    content = {"run": b"#!/bin/sh\n", "lib/a.so": b"a" * 1_200_000, "lib/b.so": b"b" * 1_300_000, "lib/c.so": b"c" * 9}
+    for name, data in content.items():
+        (bundle / name).write_bytes(data)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    files |= {"lib/d.so": files["lib/b.so"]}
+    (bundle / "lib/d.so").write_bytes(content["lib/b.so"])
+    monkeypatch.setattr(module, "SLOW_BYTES_PER_S", 1 << 60)
+    folder = Path(depot.put_bundle(bundle, "0" * 64, files))
+    assert depot.pushed_bytes < 1_400_000  # two thirds of it went packed, and these files are nothing but repetition
+    for name, digest in files.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert not list(Path(depot.workdir).rglob(".tmp-*"))
+    pushed = depot.pushed_bytes
+    depot.put_bundle(bundle, "0" * 64, files)
+    assert depot.pushed_bytes == pushed
+
+
+def test_a_device_without_room_says_so_before_anything_is_pushed(
+    depot: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.devices import depot as module
+    from harness.errors import NoSpace
+
+    path, digest = content(tmp_path, b"data")
+    depot.script("store.sh")
+    pushed = depot.pushed_bytes
+    monkeypatch.setattr(module, "MARGIN_BYTES", 1 << 60)
+    with pytest.raises(NoSpace, match="free in"):
+        depot.put(path, digest)
+    assert depot.pushed_bytes == pushed

@@ -42,12 +42,14 @@ class Adb(ABC):
 
     def run(self, argv: Sequence[str], timeout_s: float = 30.0, stdin: bytes = b"") -> Completed:
         service, deadline = b"shell,v2,raw:" + self._encoded(argv), time.monotonic() + timeout_s
-        with self._service(service, deadline) as stream:
-            try:
+        try:
+            with self._service(service, deadline) as stream:
                 return adb_run.run(stream, stdin, deadline, self.name)
-            except TimedOut as error:
-                what = f"{self.name}: {argv[0]} did not end within {timeout_s:g} s"
-                raise TimedOut(what, "is the phone awake, and is the link up?") from error
+        except TimedOut as error:
+            if time.monotonic() < deadline:  # it was adbd that did not answer, not the command that took long
+                raise
+            what = f"{self.name}: {argv[0]} did not end within {timeout_s:g} s"
+            raise TimedOut(what, "is the phone awake, and is the link up?") from error
 
     def _encoded(self, argv: Sequence[str]) -> bytes:
         """Raises DeviceError for what cannot be sent: no words, broken ones, too much for the adb server's request."""
