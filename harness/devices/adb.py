@@ -46,7 +46,7 @@ class Adb(ABC):
             with self._service(service, deadline) as stream:
                 return adb_run.run(stream, stdin, deadline, self.name)
         except TimedOut as error:
-            if time.monotonic() < deadline:  # it was adbd that did not answer, not the command that took long
+            if time.monotonic() < deadline - 0.05:  # it was adbd that did not answer, not the command that took long
                 raise
             what = f"{self.name}: {argv[0]} did not end within {timeout_s:g} s"
             raise TimedOut(what, "is the phone awake, and is the link up?") from error

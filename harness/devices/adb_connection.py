@@ -111,7 +111,8 @@ class Connection:
             stream.remote, stream.ready = packet.arg0, True
         elif packet.command == b"WRTE" and packet.arg0 == stream.remote:
             stream.arrived.append(packet.data)
-            self.send(b"OKAY", stream.id, stream.remote, b"", deadline)
+            # a deadline that passes just now must not cut this packet off: the connection would be lost with it
+            self.send(b"OKAY", stream.id, stream.remote, b"", max(deadline, time.monotonic() + _CLOSE_S))
         elif packet.command == b"CLSE":
             stream.ended = True
             del self._streams[stream.id]
