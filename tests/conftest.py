@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,11 @@ def harness(environment: dict[str, str]) -> Harness:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+def hears_ctrl_c() -> None:
+    """For a started process: who started the tests in the background had Ctrl-C ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 MODEL = '''

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import Store
-from tests.conftest import Harness
+from tests.conftest import Harness, hears_ctrl_c
 
 KILLS = 20
 RUNNER = "harness-runner-"
@@ -104,7 +104,9 @@ def test_interrupted_it_ends_its_runner_at_once_and_says_how_to_go_on(
 ) -> None:
     mine = environment | {"HARNESS_CACHE": str(own_cache)}
     command = [sys.executable, "-m", "harness", "run", str(package), "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c
+    )
     began = time.monotonic()
     while not runners_alive(own_cache / "device"):
         assert process.poll() is None and time.monotonic() - began < 120

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from harness import package as packages
 from harness.store import Store
-from tests.conftest import Harness
+from tests.conftest import Harness, hears_ctrl_c
 from tests.standins.phone import AdbServer, Phone
 from tests.standins.sshd import Sshd
 
@@ -49,11 +50,25 @@ def counted(folder: Path) -> Counter[tuple[Any, ...]]:
     return Counter((r.cell.variant, r.cell.context, r.purpose, r.repeat) for r in runs if r.counts)
 
 
+begun: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    yield
+    while begun:
+        if (process := begun.pop()).poll() is None:
+            process.kill()
+            process.wait()
+
+
 def begin(environment: dict[str, str], cwd: Path, *words: str, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *words],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words], preexec_fn=hears_ctrl_c,
         cwd=cwd, env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    begun.append(process)
+    return process
 
 
 def a_run_is_on(device: Phone, deadline_s: float = 120) -> Path:
