@@ -64,6 +64,7 @@ __attribute__((constructor)) static void before_main() {
     // a script's "&" leaves these ignored, and every device shell would inherit that
     signal(SIGINT, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);  // nohup leaves this one ignored, and adbd ends a closed shell by it
     if (getenv("ADBD_EXIT_WITH_PARENT")) prctl(PR_SET_PDEATHSIG, SIGTERM);
 
     if (const char* root = getenv("ADBD_ROOT")) {
