@@ -140,8 +140,9 @@ def _measure_block(task: BlockTask) -> tuple[list[str], int, bool]:
             done: list[str] = []
             for planned in task.runs:
                 if (cell_key(planned.cell), planned.purpose, planned.repeat) not in counted:
-                    done += _until_settled(task, store, package, bench, planned)
-                    if _rebooted(bench):  # before the next one: what was set is gone
+                    made, rebooted = _until_settled(task, store, package, bench, planned)
+                    done += made
+                    if rebooted:  # before the next one: what was set is gone
                         return done, bench.depot.pushed_bytes, True
             return done, bench.depot.pushed_bytes, False
     finally:
@@ -177,8 +178,12 @@ def waiter(device: str) -> Callable[[str], None]:
     return wait
 
 
-def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> list[str]:
+def _until_settled(
+    task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun
+) -> tuple[list[str], bool]:
+    """The ids of the attempts, and whether the device rebooted under the last one."""
     made: list[str] = []
+    rebooted = False
     for _ in range(ATTEMPTS):
         if measuring.stopping.is_set():
             raise measuring.Interrupted
@@ -208,7 +213,7 @@ def _until_settled(task: BlockTask, store: Store, package: Package, bench: Bench
         made.append(run.id)
         if run.status != "invalid" or rebooted:
             break
-    return made
+    return made, rebooted
 
 
 def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run:

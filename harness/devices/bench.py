@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices import runners
+from harness.devices.bundle import file_sha256
 from harness.devices.depot import Depot
-from harness.devices.facts import ask, device_facts, is_android, target
+from harness.devices.facts import ask, at_home, device_facts, host_key, is_android, read_facts, target
 from harness.devices.lease import leased
 from harness.devices.link import PATIENCE_S, Link, Waiting
 from harness.devices.prepare import prepared, restore
@@ -58,7 +59,7 @@ class Bench:
         """What stands for the runner in a result."""
         own = self.spec.runner
         if self._own_runner(runtime) is not None:
-            return hashlib.sha256(repr((own.command, own.path and _file_sha256(own.path))).encode()).hexdigest()
+            return hashlib.sha256(repr((own.command, own.path and file_sha256(Path(own.path)))).encode()).hexdigest()
         return _bundle(runtime, target(self.facts), lambda text: None).sha256
 
     def _own_runner(self, runtime: str) -> list[str] | None:
@@ -69,7 +70,7 @@ class Bench:
         argv = list(own.command)
         if own.path is not None:
             runners.check_own(Path(own.path), self.facts.abi, is_android(self.facts))
-            argv.insert(0, self.depot.put(Path(own.path), _file_sha256(own.path)))
+            argv.insert(0, self.depot.put(Path(own.path), file_sha256(Path(own.path))))
         key = (self.facts.device_id, *argv)
         if key not in _said:
             done = self.depot.transport.run([*argv, "--version"])
@@ -90,10 +91,6 @@ class Bench:
 _checked: set[tuple[str, str | None, str]] = set()
 _said: dict[tuple[str, ...], str] = {}
 _bundles: dict[tuple[str, str], runners.Bundle] = {}
-
-
-def _file_sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _bundle(runtime: str, wanted: str, say: Say) -> runners.Bundle:
@@ -123,8 +120,11 @@ def opened(
     link = Link(spec, waiting, PATIENCE_S if known else 0.0)
     with ExitStack() as stack:
         stack.callback(link.close)
-        facts = _facts(link)
-        depot = Depot(link, _home(link, workdir(spec)), spec.name)
+        said = ask(link, spec)
+        facts = device_facts(said, spec.name, host_key(link))
+        if (folder := at_home(workdir(spec), said)) is None:
+            raise DeviceError(f"{spec.name}: it does not say where home is", "give it a workdir in devices.yaml")
+        depot = Depot(link, folder, spec.name)
         mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
         busy = "another measurement of this computer holds it"
         stack.enter_context(file_lock(mine, lambda: waiting(busy)))
@@ -141,22 +141,6 @@ def opened(
         except BaseException:
             link.patience_s = 0.0  # putting back is tried, but nobody is kept waiting for a dead link
             raise
-
-
-def _facts(link: Link) -> DeviceFacts:
-    said = ask(link, link.spec)  # first: the host's key is known once there is a connection
-    return device_facts(said, link.spec.name, link.host_key)
-
-
-def _home(link: Link, folder: str) -> str:
-    """The folder with the device's own word for `~`."""
-    if not folder.startswith("~/"):
-        return folder
-    done = link.run(["sh", "-c", "cd && pwd"])
-    home = done.stdout.decode("utf-8", "replace").strip()
-    if not home.startswith("/") or not home.isprintable():
-        raise DeviceError(f"{link.spec.name}: it does not say where home is", "give it a workdir in devices.yaml")
-    return f"{home.rstrip('/')}/{folder[2:]}"
 
 
 def clear(depot: Depot, collect: Collect) -> None:
@@ -178,7 +162,7 @@ def facts_of(spec: DeviceSpec) -> DeviceFacts:
     """A look at the device, without waiting for it to be free."""
     link = Link(spec)
     try:
-        return _facts(link)
+        return read_facts(link, spec)
     finally:
         link.close()
 

@@ -9,7 +9,6 @@ Nothing outside WORKDIR is ever written or deleted, and everything asked for her
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 import tarfile
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from harness.devices.bundle import file_sha256
 from harness.errors import DeviceError, HarnessError, NoSpace
 from harness.interfaces import Completed, Transport
 from harness.paths import device_scripts_dir
@@ -112,7 +112,7 @@ class Depot:
             with tarfile.open(parcel, "w:gz", compresslevel=6) as tar:
                 for name in names:
                     tar.add(local / name, arcname=name, recursive=False)
-            digest = hashlib.sha256(parcel.read_bytes()).hexdigest()
+            digest = file_sha256(parcel)
             remote = f"{self.workdir}/store/.tmp-{uuid.uuid4().hex}"
             try:
                 self._push(parcel, remote, digest)
@@ -200,7 +200,7 @@ class Depot:
         """The device's path of one of `device_scripts/`; there from the first use on."""
         if name not in self._scripts:
             local = device_scripts_dir() / name
-            digest = hashlib.sha256(local.read_bytes()).hexdigest()
+            digest = file_sha256(local)
             remote = f"{self.workdir}/store/{digest}.sh"
             if self._hash([remote]).get(remote) != digest:
                 self._must(["mkdir", "-p", f"{self.workdir}/store", f"{self.workdir}/runs"])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.devices import quarantine
-from harness.devices.facts import Condition, Said, ask, condition, device_facts
+from harness.devices.facts import Condition, Said, ask, at_home, condition, device_facts, host_key
 from harness.devices.lease import holder
 from harness.devices.spec import Catalog, open_transport, resolve, resolve_all, workdir
 from harness.errors import DeviceError, HarnessError, TimedOut, UsageError
@@ -208,7 +208,7 @@ def examine(spec: DeviceSpec) -> Found:
     transport = open_transport(spec)
     try:
         said = ask(transport, spec)
-        facts = device_facts(said, spec.name, getattr(transport, "host_key_fingerprint", None))
+        facts = device_facts(said, spec.name, host_key(transport))
         who = _holder(transport, spec, said)
     finally:
         transport.close()
@@ -271,12 +271,8 @@ def _hint(state: str, spec: DeviceSpec) -> str | None:
 
 def _holder(transport: Transport, spec: DeviceSpec, said: Said) -> str | None:
     """Who measures on it just now."""
-    folder, home = workdir(spec), next(iter(said.get("home", ())), None)
-    if folder.startswith("~/"):
-        if home is None or not home.startswith("/"):
-            return None
-        folder = f"{home.rstrip('/')}/{folder[2:]}"
-    return holder(transport, folder)
+    folder = at_home(workdir(spec), said)
+    return None if folder is None else holder(transport, folder)
 
 
 def _with_twins(found: Sequence[Found]) -> list[Found]:

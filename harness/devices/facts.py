@@ -37,11 +37,23 @@ class Condition:
     energy: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_facts(transport: Transport, spec: DeviceSpec, host_key: str | None = None) -> DeviceFacts:
-    """`host_key`: the fingerprint of its SSH host key, for a device that has no better identity.
+def read_facts(transport: Transport, spec: DeviceSpec) -> DeviceFacts:
+    """Raises TransportError when the link fails, DeviceError when the answer has no ABI or no identity."""
+    said = ask(transport, spec)  # first: the host's key is known once there is a connection
+    return device_facts(said, spec.name, host_key(transport))
 
-    Raises TransportError when the link fails, DeviceError when the answer has no ABI or no identity."""
-    return device_facts(ask(transport, spec), spec.name, host_key)
+
+def host_key(transport: Transport) -> str | None:
+    """The fingerprint of its SSH host key, for a device that has no better identity; None for other links."""
+    return getattr(transport, "host_key_fingerprint", None) or None
+
+
+def at_home(folder: str, said: Said) -> str | None:
+    """The folder with the device's own word for `~`; None where it does not say where home is."""
+    if not folder.startswith("~/"):
+        return folder
+    home = next(iter(said.get("home", ())), "")
+    return f"{home.rstrip('/')}/{folder[2:]}" if home.startswith("/") else None
 
 
 def ask(transport: Transport, spec: DeviceSpec) -> Said:

@@ -48,9 +48,9 @@ class Link:
                 transport.close()
 
     @property
-    def host_key(self) -> str | None:
-        """What names a board that names itself by nothing better; only SSH has one."""
-        return getattr(self.transport, "host_key_fingerprint", None) or None
+    def host_key_fingerprint(self) -> str | None:
+        """The connection's, where it has one."""
+        return getattr(self.transport, "host_key_fingerprint", None)
 
     @property
     def transport(self) -> Transport:
