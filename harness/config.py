@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import registry
+from harness import chains, registry
 from harness.errors import ConfigError, HarnessError
 from harness.experiment import FACTORY, NAME, Experiment, Export, Strict
 from harness.types import Step
@@ -110,24 +110,16 @@ def _exports(document: Document, raw: Any) -> Any:
 
 def _refuse_impossible_chains(document: Document, experiment: Experiment) -> None:
     for i, variant in enumerate(experiment.variants):
-        form, before = "eager", "the model"
+        if (found := chains.refusal(variant.steps)) is not None:
+            path = ("variants", i, "steps", found.index, variant.steps[found.index].name)
+            raise document.refuse(path, found.reason, found.hint)
         for j, step in enumerate(variant.steps):
-            path = ("variants", i, "steps", j, step.name)
-            technique = registry.load("technique", step.name)
-            if form not in technique.accepts:
+            if chains.traits(step).needs_train and experiment.data is None:
                 raise document.refuse(
-                    path,
-                    f"{step.name} cannot follow {before}: it gives a finished program ({form}) that no step "
-                    "can change any more",
-                    f"put {step.name} before {before}",
-                )
-            if technique.needs_train and experiment.data is None:
-                raise document.refuse(
-                    path,
+                    ("variants", i, "steps", j, step.name),
                     f"{step.name} trains, and the experiment has no data",
                     "add data: {factory: module:callable} whose mapping has a train split",
                 )
-            form, before = technique.gives, step.name
 
 
 def explain(document: Document, error: ValidationError, prefix: tuple[str | int, ...] = ()) -> ConfigError:

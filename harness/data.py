@@ -47,6 +47,14 @@ class Split:
             raw = self.source[row]
         return _pair(raw, f"item {row} of {self.name}")
 
+    def whole(self) -> Any:
+        """The user's object itself; a torch Subset where only some of its rows are this split's."""
+        if self.rows is None:
+            return self.source
+        from torch.utils.data import Subset
+
+        return Subset(self.source, list(self.rows))
+
     def batches(self, batch_size: int, order: Iterable[int] | None = None) -> Iterator[Batch]:
         """Stacked batches; a DataLoader's batches as they come (its own size and order)."""
         if self.is_loader:
@@ -78,6 +86,13 @@ class Data:
 
         return {"train": Shuffled(self.train, seed) if self.train else None,
                 "calibration": plain(self.calibration), "validation": plain(self.validation)}
+
+
+    def sources(self) -> dict[str, Any]:
+        """The splits but `test` as the user's own trainer gets them: what the user gave, or those rows of it."""
+        named = {"train": self.train, "calibration": self.calibration, "validation": self.validation}
+        return {name: split.whole() for name, split in named.items() if split is not None} | (
+            {"loss": self.loss} if self.loss is not None else {})
 
 
 class Shuffled:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness import registry
+from harness import chains
 from harness.errors import UsageError
 from harness.metrics import constraint
 from harness.metrics import metric as known_metric
@@ -238,7 +238,6 @@ class Experiment(Strict):
         """Every variant, once per seed where it trains (others once, at the first seed)."""
         out = []
         for spec in self.variants:
-            trains = any(registry.load("technique", step.name).needs_train for step in spec.steps)
-            for seed in self.seeds if trains else self.seeds[:1]:
+            for seed in self.seeds if chains.trains(spec.steps) else self.seeds[:1]:
                 out.append(Variant(name=spec.name, steps=tuple(spec.steps), seed=seed))
         return out

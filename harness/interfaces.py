@@ -26,10 +26,14 @@ Batch = tuple[tuple["torch.Tensor", ...], "torch.Tensor"]
 class Compressed:
     """A model on its way through the steps.
 
-    `form` says what it is: `eager` (an nn.Module that can still be changed) or `exported:xnnpack` (a PT2E program
-    for that delegate, which no later step can change). `module` is callable on `example_inputs` in either form.
+    `form` says what it is: `eager` (an nn.Module that can still be changed), or one that no later step can change:
+    `exported:xnnpack` (a PT2E program for that delegate), `quantized:torch` (an nn.Module of torch's own quantized
+    kernels, for the lite interpreter), `half` (fp16 inside, the baseline's dtypes at its ends). `module` is callable
+    on `example_inputs` in every form.
     `calibrated` is False where PTQ had no calibration data and used the example inputs.
     `dynamic_shapes` is what the user's own callable gave, as torch.export takes it.
+    `patterns`: parameter name -> what later training must keep of it (`zeros`, `values`; compress/patterns.py).
+    `costs`: (step, seconds that it took) in order, as the build measured them when it was really computed.
     """
 
     module: Callable[..., Any]
@@ -39,6 +43,8 @@ class Compressed:
     calibrated: bool = True
     notes: tuple[str, ...] = ()
     dynamic_shapes: Any = None
+    patterns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    costs: tuple[tuple[str, float], ...] = ()
 
     def with_(self, **changes: Any) -> Compressed:
         return replace(self, **changes)
@@ -51,7 +57,11 @@ class Workbench:
     `train`, `calibration` and `validation` make fresh iterables of stacked batches `(inputs tuple, targets)`;
     None where the user's data has no such split. `train(batch_size)` is shuffled by `seed`.
     `teacher` is the uncompressed baseline in eval mode; never change it.
-    `progress(done, total, what)` may be called as often as wanted.
+    `evaluate(module)` is the task metric on the validation split, negated where lower is better, so that more is
+    always better; None without such a split or metric. `splits`: the user's own objects (no `test`), for a trainer
+    of the user's own. `machine`: the processor the file is for (platform.machine()) where every device is `local`,
+    else empty.
+    `progress(done, total, what)` may be called as often as wanted; `what` says what is going on and how well.
     """
 
     seed: int
@@ -64,6 +74,9 @@ class Workbench:
     batch_size: int = 64
     max_steps: int | None = None
     device: str = "cpu"
+    evaluate: Callable[[Any], float] | None = None
+    splits: Mapping[str, Any] = field(default_factory=dict)
+    machine: str = ""
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     import_factory: Callable[[str], Callable[..., Any]] | None = None
 
@@ -74,6 +87,11 @@ class Technique(Protocol):
 
     `Params` validates the step's parameters (strict, every default written). `accepts`: forms it takes.
     `gives`: the form it returns. `needs_train`: refused at reading when the data has no `train`.
+
+    Further class attributes are optional (chains.py has their defaults and reads them all): `seeded`, `reads_data`,
+    `reads_machine` (what its result follows from), `makes` and `refuses` (which orders cannot work), `renames`.
+    `traits(params)`, a static method, gives those that depend on the parameters. `preflight(params, model, bench)`, a
+    static method, raises HarnessError for what this baseline cannot do; it is called before any time is spent.
     """
 
     Params: ClassVar[type[BaseModel]]

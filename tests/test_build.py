@@ -304,7 +304,7 @@ def test_a_students_package_that_lies_elsewhere_is_in_the_key_of_its_step(
     keys = set()
     for content in ("a = 1\n", "a = 2\n"):
         (package / "blocks.py").write_text(content)
-        keys.add(build_keys.step_key("before", step, seed=0, data=None, train={}, folder=tmp_path / "yaml"))
+        keys.add(build_keys.step_key("before", step, seed=0, data=None, train={}, machine="", folder=tmp_path / "yaml"))
     assert len(keys) == 2
 
 

@@ -166,7 +166,7 @@ class _Case:
             out = Path(part) / f"model{exporter.suffix}"
             exported = exporter.export(final, params, out)
             artifact = _keep(out, exporter, self.folder)
-        return Record(artifact=artifact, facts=facts(eager, self.inputs) | dict(exported.facts),
+        return Record(artifact=artifact, facts=facts(eager, final, self.inputs) | dict(exported.facts),
                       notes=(*final.notes, *exported.notes), precision=final.precision, calibrated=final.calibrated)
 
     def score(self) -> Record:

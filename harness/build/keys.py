@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import fingerprint, registry
+from harness import chains, fingerprint, registry
 from harness.data import Data, Split
 from harness.loading import roots, seeded
 from harness.types import CheckSet, Step
@@ -111,16 +111,15 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | complex | str | bytes)
 
 
-def step_key(before: str, step: Step, *, seed: int, data: str | None, train: Mapping[str, Any], folder: Path) -> str:
-    """One step more. Seed, data and training options count only where the step uses them."""
-    technique = registry.load("technique", step.name)
-    reads = getattr(technique, "reads_data", True)
+def step_key(before: str, step: Step, *, seed: int, data: str | None, train: Mapping[str, Any], machine: str,
+             folder: Path) -> str:
+    """One step more. Seed, data, training options and processor count only where the step uses them."""
+    own = chains.traits(step)
     named = sorted(v for v in step.params.values() if isinstance(v, str) and _FACTORY.fullmatch(v))
     return fingerprint.of_json([
         before, step.name, _implementation("technique", step.name, folder), dict(step.params),
-        seed if getattr(technique, "seeded", True) else None,
-        data if reads else None, dict(train) if reads else None,
-        [factory_source(n, folder) for n in named],
+        seed if own.seeded else None, data if own.reads_data else None, dict(train) if own.reads_data else None,
+        machine if own.reads_machine else None, [factory_source(n, folder) for n in named],
     ])
 
 

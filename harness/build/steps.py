@@ -7,23 +7,36 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import registry
+from harness import chains, registry
 from harness.build import cache as build_cache
 from harness.build import keys as build_keys
 from harness.compress.channels import count
 from harness.data import Data, load_data
 from harness.errors import HarnessError, UserCodeError
 from harness.interfaces import Compressed, Workbench
-from harness.loading import check_forward, dtype_name, example_inputs, flatten, import_factory, load_model, user_code
+from harness.loading import (
+    check_forward,
+    dtype_name,
+    example_inputs,
+    first_line,
+    flatten,
+    import_factory,
+    load_model,
+    user_code,
+)
 from harness.paths import cache_dir
 from harness.samples import Samples, write_tensor
+from harness.screen import duration
+from harness.task_metric import task_metric
 from harness.types import Step, TensorFile, TensorSpec, Variant
 
 if TYPE_CHECKING:
@@ -101,12 +114,25 @@ def _load(experiment: Experiment) -> Loaded:
 
 
 def device_of(experiment: Experiment) -> str:
-    """`auto` is the GPU where there is one. Part of the key of what is trained."""
-    if experiment.train.device != "auto":
-        return experiment.train.device
+    """Where steps train; `auto` is CUDA, else Apple's MPS, else the CPU. Part of the key of what is trained.
+
+    Raises UserCodeError for a device that torch does not have here."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = experiment.train.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except Exception as error:  # torch answers an unknown or absent device in many ways
+        raise UserCodeError(f"train.device: {wanted!r} cannot be used here: {first_line(error)}",
+                            "auto, cpu, cuda, cuda:N or mps") from error
+    return wanted
+
+
+def machine_of(experiment: Experiment) -> str:
+    """The processor that the files are for, as far as it is known: this host's where every device is `local`."""
+    return platform.machine() if all(device == "local" for device in experiment.devices) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +152,9 @@ class Job:
                  "max_steps": experiment.train.max_steps}
         found = [self.loaded.base_key]
         for index, step in enumerate(self.variant.steps):
-            technique = registry.load("technique", step.name)
-            data = self.loaded.data_key if getattr(technique, "reads_data", True) else None
+            data = self.loaded.data_key if chains.traits(step).reads_data else None
             found.append(build_keys.step_key(found[-1], step, seed=self._seed(index), data=data, train=train,
-                                             folder=self.loaded.folder))
+                                             machine=machine_of(experiment), folder=self.loaded.folder))
         return found
 
     def _seed(self, index: int) -> int:
@@ -137,13 +162,11 @@ class Job:
 
     @property
     def eager_steps(self) -> int:
-        gives = [registry.load("technique", step.name).gives for step in self.variant.steps]
-        return next((i for i, form in enumerate(gives) if form != "eager"), len(gives))
+        return chains.eager_steps(self.variant.steps)
 
     @property
     def form(self) -> str:
-        steps = self.variant.steps
-        return str(registry.load("technique", steps[-1].name).gives) if steps else "eager"
+        return chains.form(self.variant.steps)
 
     def eager(self) -> Compressed:
         """A fresh copy of the last eager form. Raises HarnessError where a step fails."""
@@ -179,8 +202,9 @@ class Job:
             raise HarnessError(f"{step.name} cannot take a model in form {model.form}")
         self.say(step.name)
         params = technique.Params.model_validate(dict(step.params))
+        began = time.perf_counter()
         result: Compressed = technique().apply(model, params, self._bench(index))
-        return result
+        return result.with_(costs=(*model.costs, (step.name, time.perf_counter() - began)))
 
     def _bench(self, index: int) -> Workbench:
         experiment, data, seed = self.loaded.experiment, self.loaded.data, self._seed(index)
@@ -190,9 +214,57 @@ class Job:
             seed=seed, teacher=self.loaded.model, example_inputs=next(iter(self.loaded.cases.values())),
             loss=data.loss if data else None, batch_size=experiment.train.batch_size,
             max_steps=experiment.train.max_steps, device=device_of(experiment),
-            progress=lambda done, total, what: self.say(f"{name} {100 * done // max(1, total)} %"),
-            import_factory=lambda text: import_factory(text, self.loaded.folder), **splits,
+            progress=progress_teller(self.say, name),
+            import_factory=lambda text: import_factory(text, self.loaded.folder),
+            evaluate=self._evaluate(), splits=data.sources() if data else {}, machine=machine_of(experiment), **splits,
         )
+
+    def _evaluate(self) -> Callable[[Any], float] | None:
+        """The task metric on the validation split, more is better; None where there is no split or no metric."""
+        loaded = self.loaded
+        metric = task_metric(loaded.experiment, loaded.data)
+        if loaded.data is None or loaded.data.validation is None or metric is None:
+            return None
+        split, batch_size, sign = loaded.data.validation, loaded.experiment.train.batch_size, 1.0
+        if metric.better == "lower":
+            sign = -1.0
+
+        def evaluate(module: Any) -> float:
+            leaves, structure, targets = _whole(module, split.batches(batch_size))
+            return sign * metric.score(leaves, structure, targets).value
+
+        return evaluate
+
+
+def _whole(module: Any, batches: Iterable[Any]) -> tuple[list[np.ndarray[Any, Any]], Any, Any]:
+    """Outputs and targets of all batches, leaves concatenated."""
+    import torch
+
+    rows: list[list[Any]] = []
+    targets: list[Any] = []
+    structure: Any = None
+    with torch.no_grad():
+        for inputs, target in batches:
+            leaves, structure = flatten(module(*inputs))
+            rows.append([leaf.detach().cpu().numpy() for leaf in leaves])
+            targets.extend(target.cpu().numpy() if isinstance(target, torch.Tensor) else target)
+    whole = [np.concatenate([row[i] for row in rows]) for i in range(len(rows[0]))]
+    return whole, structure, np.asarray(targets) if isinstance(targets[0], np.generic | np.ndarray) else targets
+
+
+def progress_teller(say: Callable[[str], None], name: str) -> Callable[[int, int, str], None]:
+    """Tells share, time left and how well it goes; at most twice a second, since telling writes a file."""
+    began, told = time.monotonic(), [0.0]
+
+    def progress(done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if done < total and now - told[0] < 0.5:
+            return
+        told[0] = now
+        left = "" if not done or done >= total else f", {duration((now - began) / done * (total - done))} left"
+        say(f"{name} {100 * done // max(1, total)} %{left}{', ' + what if what else ''}")
+
+    return progress
 
 
 def _same_outputs(baseline: Any, model: Compressed, inputs: tuple[Any, ...]) -> None:
@@ -206,9 +278,9 @@ def _same_outputs(baseline: Any, model: Compressed, inputs: tuple[Any, ...]) -> 
                            f"{[list(t.shape) for t in want]}")
 
 
-def facts(eager: Compressed, inputs: tuple[Any, ...]) -> dict[str, Any]:
-    """parameters, sparsity and macs of the last eager form. macs: half of what FlopCounterMode counts (matrix
-    products and convolutions) in one call; left out where it cannot count."""
+def facts(eager: Compressed, final: Compressed, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """parameters, sparsity and macs of the last eager form, and what each step took. macs: half of what FlopCounterMode
+    counts (matrix products and convolutions) in one call; left out where it cannot count."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -216,6 +288,7 @@ def facts(eager: Compressed, inputs: tuple[Any, ...]) -> dict[str, Any]:
     zeros = sum(int((p == 0).sum()) for p in module.parameters())
     total = count(module)
     found: dict[str, Any] = {"parameters": total} | ({"sparsity": zeros / total} if total else {})
+    found["steps"] = [{"step": name, "seconds": round(seconds, 3)} for name, seconds in final.costs]
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             module(*inputs)
@@ -255,6 +328,6 @@ def require_train(experiment: Experiment, data: Data | None) -> None:
     """Raises UserCodeError where a step trains and the data has nothing to train on."""
     for variant in experiment.variants:
         for step in variant.steps:
-            if registry.load("technique", step.name).needs_train and (data is None or data.train is None):
+            if chains.traits(step).needs_train and (data is None or data.train is None):
                 raise UserCodeError(f"variant {variant.name!r}: {step.name} trains, but the data has no 'train'",
                                     "add 'train' to what the data factory returns")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import registry
+from harness import chains, registry
 from harness.commands.common import emit
 from harness.experiment import Experiment, Measure
 from harness.pipeline import plan_minutes
@@ -76,7 +76,7 @@ def _pairs(experiment: Experiment) -> list[dict[str, Any]]:
             if variant.name in finished:
                 out.append(_row(variant.name, variant.seed, None, case, [], None))
                 continue
-            form = registry.load("technique", variant.steps[-1].name).gives if variant.steps else "eager"
+            form = chains.form(variant.steps)
             for export in experiment.export:
                 exporter = registry.load("exporter", export.exporter)
                 skipped = None if form in exporter.accepts else f"skipped: {exporter().refusal(form)}"

@@ -47,9 +47,7 @@ class Distill:
         with fixed(bench.seed, params.threads):
             student = _from_factory(params, bench) if params.student else _slimmed(model, params)
             teacher = copy.deepcopy(bench.teacher).to(bench.device).eval()  # the bench's own is never moved
-            notes = train(student, bench, _loss(teacher, bench, params), what="distill", epochs=params.epochs,
-                          lr=params.lr, optimizer=params.optimizer, schedule=params.schedule,
-                          weight_decay=params.weight_decay, patience=params.patience)
+            notes = train(student, bench, _loss(teacher, bench, params), params, "distill")
         made = f"distill: student of {channels.count(student)} parameters"
         return model.with_(module=student, notes=(*model.notes, made, *notes))
 

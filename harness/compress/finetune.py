@@ -23,9 +23,8 @@ class Finetune:
         loss = task_loss(bench)
         module: Any = model.module
         with fixed(bench.seed, params.threads):
-            notes = train(module, bench, lambda output, inputs, target: loss(output, target), what="finetune",
-                          epochs=params.epochs, lr=params.lr, optimizer=params.optimizer, schedule=params.schedule,
-                          weight_decay=params.weight_decay, patience=params.patience)
+            notes = train(module, bench, lambda output, inputs, target: loss(output, target), params, "finetune",
+                          patterns=model.patterns)
         return model.with_(module=module, notes=(*model.notes, *notes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
@@ -51,10 +53,20 @@ def _weight(node: Any) -> Any:
     return None
 
 
-def named_layers(model: torch.nn.Module, names: list[str], step: str) -> list[torch.nn.Module]:
-    """The modules of these names. Raises HarnessError for one that does not exist, the nearest named."""
-    known = dict(model.named_modules())
-    for name in names:
-        if name not in known or not name:
-            raise HarnessError(f"{step}: no layer {name!r} to ignore", nearest(name, [n for n in known if n]))
-    return [known[name] for name in names]
+def layer_names(model: torch.nn.Module, patterns: Iterable[str], step: str) -> list[str]:
+    """The layers that these names or globs (`features.*`) mean, in the model's order.
+
+    Raises HarnessError for one that matches nothing, the nearest layer named."""
+    known = [name for name, _ in model.named_modules() if name]
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
+        if not matching:
+            raise HarnessError(f"{step}: no layer matches {pattern!r}", nearest(pattern, known))
+        found.update(matching)
+    return [name for name in known if name in found]
+
+
+def named_layers(model: torch.nn.Module, patterns: Iterable[str], step: str) -> list[torch.nn.Module]:
+    """The modules of `layer_names`."""
+    return [model.get_submodule(name) for name in layer_names(model, patterns, step)]

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.compress.params import TrainParams
+from harness.compress.patterns import Patterns, keeper
 from harness.errors import HarnessError, UserCodeError
 from harness.interfaces import Workbench
 from harness.loading import first_line, flatten, seeded
@@ -51,29 +53,37 @@ def task_loss(bench: Workbench) -> Callable[[Any, torch.Tensor], torch.Tensor]:
     return lambda output, target: cross_entropy(first_leaf(output), target)
 
 
-def train(model: torch.nn.Module, bench: Workbench, loss: Loss, *, epochs: int, lr: float, optimizer: str,
-          schedule: str, weight_decay: float, patience: int | None, what: str) -> tuple[str, ...]:
+def train(model: Any, bench: Workbench, loss: Loss, options: TrainParams, what: str, *,
+          patterns: Patterns | None = None, before_step: Callable[[int, int], None] | None = None,
+          mode: Callable[[Any, bool], None] = lambda model, training: model.train(training)) -> tuple[str, ...]:
     """Trains in place and returns notes. `loss(output, inputs, target)`.
 
     Stops after `bench.max_steps`; with `patience`, after so many epochs without a better validation loss, and the
-    best weights come back. Raises HarnessError where the loss is not finite, UserCodeError where the user's loss or
-    data fail in it."""
+    best weights come back. `patterns` hold after every step. `before_step(done, total)` is called before each
+    step's forward pass. `mode(model, training)` switches between training and evaluation (exported programs have
+    a way of their own). Raises HarnessError where the loss is not finite or nothing can be trained, UserCodeError
+    where the user's loss or data fail in it."""
     import torch
 
     assert bench.train is not None, "refused when the experiment was read"
-    steps_per_epoch = _length(bench)
-    total = min(epochs * steps_per_epoch, bench.max_steps or sys.maxsize)
+    total = min(options.epochs * _length(bench), bench.max_steps or sys.maxsize)
     device = torch.device(bench.device)
-    model.to(device).train()
-    steps = _optimizer(optimizer, model, lr, weight_decay)
-    plan = torch.optim.lr_scheduler.LambdaLR(steps, _curve(schedule, total))
-    done, best, since, kept = 0, math.inf, 0, None
-    for _ in range(epochs):
+    model.to(device)
+    mode(model, True)
+    frozen = bench.batch_size == 1 and freeze_batch_norm(model)
+    least = 2 if _batch_norms(model) and not frozen else 1
+    steps = _optimizer(options.optimizer, model, options.lr, options.weight_decay)
+    plan = torch.optim.lr_scheduler.LambdaLR(steps, _curve(options.schedule, total))
+    keep = keeper(model, patterns or {})
+    done, best, since, kept, said = 0, math.inf, 0, None, ""
+    for _ in range(options.epochs):
         for inputs, target in bench.train(bench.batch_size):
             if done >= total:
                 break
-            if len(inputs[0]) < 2:
+            if len(inputs[0]) < least:
                 continue  # batch norm cannot train on one item
+            if before_step is not None:
+                before_step(done, total)
             moved = tuple(t.to(device) for t in inputs)
             wanted = target.to(device) if isinstance(target, torch.Tensor) else target
             value = _loss(loss, model, moved, wanted)
@@ -83,23 +93,51 @@ def train(model: torch.nn.Module, bench: Workbench, loss: Loss, *, epochs: int, 
             torch.autograd.backward(value)
             steps.step()
             plan.step()
+            keep()
             done += 1
-            bench.progress(done, total, what)
-        if patience is not None and bench.validation is not None:
-            now = _validation(model, bench, device)
-            best, since, kept = (now, 0, copy.deepcopy(model.state_dict())) if now < best else (best, since + 1, kept)
-            if since >= patience:
-                break
+            bench.progress(done, total, said)
+        if bench.validation is not None:
+            mode(model, False)
+            now, share = _validation(model, bench, device)
+            mode(model, True)
+            if frozen:
+                freeze_batch_norm(model)
+            said = f"validation loss {now:.3g}" + ("" if share is None else f", accuracy {share:.1%}")
+            bench.progress(done, total, said)
+            if options.patience is not None:
+                better = now < best
+                best, since, kept = (now, 0, copy.deepcopy(model.state_dict())) if better else (best, since + 1, kept)
+                if since >= options.patience:
+                    break
+    if not done:
+        raise HarnessError(f"{what}: not one step was made: every batch of train has a single item, and batch norm "
+                           "cannot train on one", "give more items, or train.batch_size: 1 to freeze its statistics")
     if kept is not None:
         model.load_state_dict(kept)
-    model.to("cpu").eval()
-    ended = done < total
-    notes = [f"{what}: {done} steps of {bench.batch_size}, {optimizer}, lr {lr:g}, {schedule}"]
-    if patience is not None and bench.validation is None:
+    model.to("cpu")
+    mode(model, False)
+    notes = [f"{what}: {done} steps of {bench.batch_size}, {options.optimizer}, lr {options.lr:g}, {options.schedule}"]
+    if frozen:
+        notes.append(f"{what}: batches of one item, so the statistics of batch norm stayed as they were")
+    if options.patience is not None and bench.validation is None:
         notes.append(f"{what}: no validation data, so it could not stop early")
-    if ended and patience is not None:
+    if options.patience is not None and done < total:
         notes.append(f"{what}: stopped early, validation loss {best:.4g}")
     return tuple(notes)
+
+
+def _batch_norms(model: Any) -> list[Any]:
+    from torch import nn
+
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def freeze_batch_norm(model: Any) -> bool:
+    """Batch norms keep their statistics (they still learn scale and shift). Whether there are any."""
+    norms = _batch_norms(model)
+    for norm in norms:
+        norm.eval()
+    return bool(norms)
 
 
 def _length(bench: Workbench) -> int:
@@ -111,7 +149,7 @@ def _length(bench: Workbench) -> int:
     return max(1, sum(1 for _ in bench.train(bench.batch_size)))  # type: ignore[misc]  # steps that train have it
 
 
-def _loss(loss: Loss, model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], target: Any) -> torch.Tensor:
+def _loss(loss: Loss, model: Any, inputs: tuple[torch.Tensor, ...], target: Any) -> torch.Tensor:
     import torch
 
     try:
@@ -126,22 +164,28 @@ def _loss(loss: Loss, model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], 
     return value.reshape(())
 
 
-def _validation(model: torch.nn.Module, bench: Workbench, device: torch.device) -> float:
+def _validation(model: Any, bench: Workbench, device: torch.device) -> tuple[float, float | None]:
+    """Mean loss over the validation split, and the share of right classes where targets are class numbers."""
     import torch
 
-    loss, total, count = task_loss(bench), 0.0, 0
+    loss, total, count, right = task_loss(bench), 0.0, 0, 0.0
     assert bench.validation is not None
-    model.eval()
+    classes = True
     with torch.no_grad():
         for inputs, target in bench.validation(bench.batch_size):
             wanted = target.to(device) if isinstance(target, torch.Tensor) else target
-            total += float(loss(model(*(t.to(device) for t in inputs)), wanted)) * len(inputs[0])
+            output = model(*(t.to(device) for t in inputs))
+            total += float(loss(output, wanted)) * len(inputs[0])
             count += len(inputs[0])
-    model.train()
-    return total / max(1, count)
+            scores = first_leaf(output)
+            classes &= (isinstance(wanted, torch.Tensor) and not wanted.is_floating_point()
+                        and scores.dim() > 1 and scores.shape[:-1] == wanted.shape)
+            if classes:
+                right += float((scores.argmax(-1) == wanted).float().mean()) * len(inputs[0])
+    return total / max(1, count), right / count if classes and count else None
 
 
-def _optimizer(name: str, model: torch.nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def _optimizer(name: str, model: Any, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     import torch
 
     weights = [p for p in model.parameters() if p.requires_grad]

@@ -1,0 +1,63 @@
+"""What an earlier step has put into the weights and later training must not undo: zeros, and few distinct values.
+
+A pattern is only named (`Compressed.patterns`); what it is, is read off the weights themselves when a training
+begins. So a step that removes channels in between needs to know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: a weight that is zero stays zero; weights that are equal stay equal
+ZEROS, VALUES = "zeros", "values"
+Patterns = Mapping[str, frozenset[str]]
+
+
+def added(patterns: Patterns, names: Iterable[str], kind: str) -> Patterns:
+    """`patterns` with `kind` for these parameters too."""
+    return {**patterns, **{name: patterns.get(name, frozenset()) | {kind} for name in names}}
+
+
+def keeper(model: torch.nn.Module, patterns: Patterns) -> Callable[[], None]:
+    """Call the result after each optimizer step: it projects every named weight onto the pattern it has now.
+
+    Zeros: the product with the mask. Values: each weight becomes the mean of those it was equal to (for plain
+    gradient descent this is the descent on the shared value: Han et al., Deep Compression, 2016, section 3). Names
+    that the model has no longer are passed over."""
+    import torch
+
+    weights = dict(model.named_parameters())
+    projections = [
+        _projection(weights[name], kinds) for name, kinds in patterns.items() if name in weights and kinds
+    ]
+
+    def keep() -> None:
+        with torch.no_grad():
+            for project in projections:
+                project()
+
+    return keep
+
+
+def _projection(weight: Any, kinds: frozenset[str]) -> Callable[[], None]:
+    import torch
+
+    with torch.no_grad():
+        mask = (weight != 0) if ZEROS in kinds else None
+        if VALUES not in kinds:
+            return lambda: weight.mul_(mask)
+        values, index = torch.unique(weight, return_inverse=True)
+        flat = index.reshape(-1)
+        counts = torch.bincount(flat, minlength=len(values)).to(weight.dtype)
+
+    def shared() -> None:
+        sums = torch.zeros_like(values).index_add_(0, flat, weight.reshape(-1))
+        weight.copy_((sums / counts)[index])
+        if mask is not None:
+            weight.mul_(mask)
+
+    return shared
