@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import chains, registry
+from harness import chains, controls, registry
 from harness.errors import ConfigError, HarnessError
 from harness.experiment import FACTORY, NAME, Experiment, Export, Strict
+from harness.sweep import expand
 from harness.types import Step
 from harness.yaml_reader import Document, read_yaml
 
@@ -35,6 +36,7 @@ def parse(text: str, name: str, folder: Path) -> Experiment:
     document = read_yaml(text, name)
     if not isinstance(document.value, dict):
         raise document.refuse((), "an experiment is a mapping of keys", "harness init writes one")
+    document = expand(document)
     raw = dict(document.value)
     if "folder" in raw:
         raise document.refuse(("folder",), "unknown key")
@@ -42,6 +44,9 @@ def parse(text: str, name: str, folder: Path) -> Experiment:
     raw["export"] = _exports(document, raw.get("export", ["executorch"]))
     if "reference" not in raw and raw["variants"]:
         raw["reference"] = raw["variants"][0].get("name", "")
+    if raw.get("control") is not None:
+        raw["control"] = _step(document, ("control",), raw["control"])
+        raw["variants"] = controls.added(document, raw["variants"], raw["reference"], raw["control"])
     try:
         experiment = Experiment.model_validate(raw | {"folder": str(folder)})
     except ValidationError as error:

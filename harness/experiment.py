@@ -125,6 +125,7 @@ class VariantSpec(Strict):
     artifact: str | None = None
     exporter: str | None = None
     backend: str | None = None
+    control: str | None = None  # the variant that shows what the training alone does
 
     @model_validator(mode="after")
     def _prebuilt(self) -> VariantSpec:
@@ -207,6 +208,8 @@ class Experiment(Strict):
     variants: list[VariantSpec]
     export: list[Export]
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = [0]
+    control: Step | None = None  # adds the reference, trained as long as each variant
+    select_on: Literal["test", "validation"] = "test"
     devices: list[str] = ["local"]
     measure: Measure = Measure()
     check: Check = Check()
@@ -231,6 +234,11 @@ class Experiment(Strict):
                     raise _at(f"{text!r} is given twice", key, i)
         if self.reference not in lists["variants"]:
             raise _at(f"no variant is named {self.reference!r}", "reference")
+        for i, variant in enumerate(self.variants):
+            if variant.control is not None and variant.control not in lists["variants"]:
+                raise _at(f"no variant is named {variant.control!r}", "variants", i, "control")
+        if self.select_on == "validation" and self.data is None:
+            raise _at("there is no data to validate on", "select_on")
         return self
 
     @property

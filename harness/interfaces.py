@@ -115,7 +115,9 @@ class Exported:
 class Exporter(Protocol):
     """One file format. `accepts`: forms it can take; others are `skipped` rows with `refusal(form)` as the reason.
 
-    `Params` validates the options under its name in the YAML (`{executorch: {backend: portable}}`)."""
+    `Params` validates the options under its name in the YAML (`{executorch: {backend: portable}}`). Optional:
+    `preflight(model, params)`, a static method, raises HarnessError where the baseline cannot be exported so; variants
+    that train ask it before they train."""
 
     Params: ClassVar[type[BaseModel]]
     runtime: ClassVar[str]

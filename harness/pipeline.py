@@ -47,13 +47,18 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         raise UsageError(f"{files.folder}: {error.strerror}", "name a writable place with HARNESS_ARTIFACTS") from error
     variants = experiment.planned_variants
     pool = settings.executors.builds(len(variants) + 1)
+    impossible: dict[str, str] = {}
     try:
+        impossible = _result(pool.submit(building.preflight, experiment), screen)
+        for name, reason in impossible.items():
+            screen.say(f"{name} cannot be built: {reason}")
         preparing = pool.submit(building.prepare, experiment, files.folder)
         tasks = {
             pool.submit(
                 building.build_variant, building.BuildTask(experiment=experiment, variant=v, folder=files.folder)
             ): v
             for v in variants
+            if v.name not in impossible
         }
         built = _await_builds(tasks, preparing, files.folder, screen)
         prepared = preparing.result()
@@ -65,14 +70,19 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
             ) from None
         built = {}
         for variant in variants:
+            if variant.name in impossible:
+                continue
             task = building.BuildTask(experiment=experiment, variant=variant, folder=files.folder)
             rows = _alone(settings, building.build_variant, task)
-            built[variant.name, variant.seed] = _died(experiment, variant, rows) if isinstance(rows, str) else rows
+            built[variant.name, variant.seed] = _failed(experiment, variant, rows) if isinstance(rows, str) else rows
     except BaseException:
         abandon(pool)
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    for variant in variants:
+        if variant.name in impossible:
+            built[variant.name, variant.seed] = _failed(experiment, variant, impossible[variant.name])
     return Package(
         schema=packages.SCHEMA,
         experiment=experiment.model_dump(mode="json"),
@@ -96,7 +106,7 @@ def _alone(settings: Settings, work: Callable[..., Any], *values: Any) -> Any:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _died(experiment: Experiment, variant: Variant, reason: str) -> tuple[Build, ...]:
+def _failed(experiment: Experiment, variant: Variant, reason: str) -> tuple[Build, ...]:
     return tuple(
         Build(
             variant=variant.name,
@@ -110,6 +120,13 @@ def _died(experiment: Experiment, variant: Variant, reason: str) -> tuple[Build,
         for case in experiment.model.cases
         for export in experiment.export
     )
+
+
+def _result(future: Future[Any], screen: Screen) -> Any:
+    """What the first task gives; loading the model may itself take a while (a demo trains its baseline there)."""
+    while not wait([future], timeout=0.5).done:
+        screen.show("build", "building", "loading model and data", 0, 1)
+    return future.result()
 
 
 def _await_builds(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import ConfigError
@@ -24,14 +24,18 @@ _PLAIN_TAGS = {_TAG + kind for kind in ("map", "seq", "str", "int", "float", "bo
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """`value`: dicts, lists and scalars. `lines`: path -> 1-based line of that key or item."""
+    """`value`: dicts, lists and scalars. `lines`: path -> 1-based line of that key or item.
+
+    `origin`: beginning of a path in `value` -> where that stands in the file, for what was expanded."""
 
     name: str
     value: Any
     lines: Mapping[Path, int]
+    origin: Mapping[Path, Path] = field(default_factory=dict)
 
     def refuse(self, path: Path, message: str, hint: str | None = None) -> ConfigError:
         """The error that names file, line and the path to the key (or to its nearest parent that stands there)."""
+        path = (*self.origin.get(path[:2], path[:2]), *path[2:])
         at = path
         while at and at not in self.lines:
             at = at[:-1]

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.build import BuildTask, Prepared, build_variant, prepare
+from harness.build import BuildTask, Prepared, build_variant, preflight, prepare
 from harness.build import cache as build_cache
 from harness.build import keys as build_keys
 from harness.build import steps as build_steps
 from harness.config import parse
 from harness.data import Split, load_data
-from harness.errors import UserCodeError
+from harness.errors import UsageError, UserCodeError
 from harness.experiment import Experiment
 from harness.samples import choose, device_samples
 from harness.types import Build, CheckSet, Step, TensorFile, Variant
@@ -265,8 +265,23 @@ def test_a_custom_metric_scores_in_the_models_own_structure(tmp_path: Path) -> N
      "finetune trains, but the data has no 'train'"),
 ])
 def test_what_no_variant_could_be_built_with_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    of = experiment(tmp_path, **change)
     with pytest.raises(UserCodeError, match=said):
-        prepare(experiment(tmp_path, **change), tmp_path / "a")
+        preflight(of)
+        prepare(of, tmp_path / "a")
+
+
+def test_a_layer_that_the_model_has_not_is_refused_before_any_step(tmp_path: Path) -> None:
+    of = experiment(tmp_path, variants="{name: a, steps: [{finetune: {}}, {prune_channels: {ignore: [nope]}}]}")
+    with pytest.raises(UsageError, match=r"variant 'a': prune_channels: no layer matches 'nope'"):
+        preflight(of)
+
+
+def test_what_a_baseline_cannot_be_is_told_of_that_variant_alone(tmp_path: Path) -> None:
+    """The demo's tiny net has no batch norm to fold."""
+    of = experiment(tmp_path, variants="{name: fp32}, {name: folded, steps: [fold_bn]}")
+    found = preflight(of)
+    assert list(found) == ["folded"] and "fold_bn" in found["folded"]
 
 
 def test_a_users_print_never_reaches_stdout(tmp_path: Path, capfd: Any) -> None:

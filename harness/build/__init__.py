@@ -1,5 +1,5 @@
-"""The build job: compress and export one variant, in any process. Its two functions and their values are all of it."""
+"""The build job: compress and export one variant, in any process. Three functions and their values are all of it."""
 
-from harness.build.job import BuildTask, Prepared, build_variant, prepare
+from harness.build.job import BuildTask, Prepared, build_variant, preflight, prepare
 
-__all__ = ["BuildTask", "Prepared", "build_variant", "prepare"]
+__all__ = ["BuildTask", "Prepared", "build_variant", "preflight", "prepare"]

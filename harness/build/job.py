@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import fingerprint, registry
+from harness import chains, fingerprint, registry
 from harness.build import cache as build_cache
 from harness.build import keys as build_keys
 from harness.build.cache import Record
-from harness.build.steps import Job, Loaded, answers, facts, load, require_train, write_answers
-from harness.errors import HarnessError, UserCodeError
+from harness.build.steps import Job, Loaded, answers, device_of, facts, load, require_train, write_answers
+from harness.errors import HarnessError, UsageError, UserCodeError
 from harness.export.refused import Refused
 from harness.interfaces import Compressed
 from harness.loading import check_forward, first_line, flatten
@@ -60,13 +60,33 @@ def prepare(experiment: Experiment, folder: Path) -> Prepared:
     Raises UserCodeError for a model, data or metric that cannot be used."""
     with _worker():
         loaded = load(experiment)
-        require_train(experiment, loaded.data)
         checks = {}
         for name in loaded.cases:
             checks[name], samples = _checks(loaded, name, folder)
             _try_metric(loaded, samples)
         return Prepared(checks=checks, nulls=_nulls(experiment, folder), null_input=_null_input(folder),
                         toolchain=fingerprint.toolchain())
+
+
+def preflight(experiment: Experiment) -> dict[str, str]:
+    """Variant -> why this model or data cannot be that variant, as far as it shows before any time is spent.
+
+    Raises UserCodeError for a model, data or metric that cannot be used, UsageError for a step that names what the
+    model has not."""
+    with _worker():
+        loaded = load(experiment)
+        require_train(experiment, loaded.data)
+        device_of(experiment)
+        found: dict[str, str] = {}
+        for spec in experiment.variants:
+            job = Job(loaded=loaded, variant=Variant(name=spec.name, steps=tuple(spec.steps)), say=lambda text: None)
+            try:
+                job.preflight()
+            except UsageError as error:
+                raise UsageError(f"variant {spec.name!r}: {error.what}", error.hint) from error
+            except HarnessError as error:
+                found[spec.name] = _told(error)
+        return found
 
 
 def build_variant(task: BuildTask) -> tuple[Build, ...]:
@@ -108,10 +128,14 @@ def _guarded(make: Any, blank: Build) -> Build:
     except _Unusable as error:
         raise UserCodeError(error.what, error.hint) from error
     except HarnessError as error:
-        return replace(blank, reason=f"{error.what}; {error.hint}" if error.hint else error.what)
+        return replace(blank, reason=_told(error))
     except Exception as error:
         log.debug("unexpected error in a build", exc_info=True)
         return replace(blank, reason=f"unexpected {first_line(error)}")
+
+
+def _told(error: HarnessError) -> str:
+    return f"{error.what}; {error.hint}" if error.hint else error.what
 
 
 class _Unusable(UserCodeError):
@@ -151,12 +175,22 @@ class _Case:
             record = build_cache.read(key, self.folder)
             built = record is None
             if record is None:
+                self._ask_first(exporter, params)
                 record = self._export(exporter, params)
                 build_cache.write(key, record, self.folder)
         score = self.score()
         return replace(blank, status="ok", reason=None, notes=record.notes + score.notes, built=built,
                        precision=record.precision, calibrated=record.calibrated, artifact=record.artifact,
                        facts=record.facts, expected=score.expected, host_score=score.host_score)
+
+    def _ask_first(self, exporter: Any, params: Any) -> None:
+        """A variant that trains asks whether this format takes the baseline, before the minutes and not after."""
+        steps = self.job.variant.steps
+        if self._made is None and hasattr(exporter, "preflight") and chains.trains(steps):
+            shapes = self.job.loaded.dynamic_shapes
+            model = Compressed(module=self.job.loaded.model, form="eager", example_inputs=self.inputs,
+                               dynamic_shapes=shapes)
+            exporter.preflight(model, params)
 
     def _export(self, exporter: Any, params: Any) -> Record:
         eager, final = self.models()

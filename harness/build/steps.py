@@ -19,6 +19,7 @@ import numpy as np
 from harness import chains, registry
 from harness.build import cache as build_cache
 from harness.build import keys as build_keys
+from harness.build.layers import profile
 from harness.compress.channels import count
 from harness.data import Data, load_data
 from harness.errors import HarnessError, UserCodeError
@@ -168,6 +169,14 @@ class Job:
     def form(self) -> str:
         return chains.form(self.variant.steps)
 
+    def preflight(self) -> None:
+        """Asks each step whether the baseline lets it do its part. Raises HarnessError where it does not."""
+        for index, step in chains.named_as_in_baseline(self.variant.steps):
+            technique = registry.load("technique", step.name)
+            if hasattr(technique, "preflight"):
+                params = technique.Params.model_validate(dict(step.params))
+                technique.preflight(params, self.loaded.model, self._bench(index))
+
     def eager(self) -> Compressed:
         """A fresh copy of the last eager form. Raises HarnessError where a step fails."""
         return self._prefix(self.eager_steps)
@@ -279,8 +288,8 @@ def _same_outputs(baseline: Any, model: Compressed, inputs: tuple[Any, ...]) -> 
 
 
 def facts(eager: Compressed, final: Compressed, inputs: tuple[Any, ...]) -> dict[str, Any]:
-    """parameters, sparsity and macs of the last eager form, and what each step took. macs: half of what FlopCounterMode
-    counts (matrix products and convolutions) in one call; left out where it cannot count."""
+    """parameters, sparsity, macs and `layers` of the last eager form, and what each step took. macs: half of what
+    FlopCounterMode counts (matrix products and convolutions) in one call; left out where it cannot count."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -288,6 +297,7 @@ def facts(eager: Compressed, final: Compressed, inputs: tuple[Any, ...]) -> dict
     zeros = sum(int((p == 0).sum()) for p in module.parameters())
     total = count(module)
     found: dict[str, Any] = {"parameters": total} | ({"sparsity": zeros / total} if total else {})
+    found["layers"] = profile(module, inputs, final.precision)
     found["steps"] = [{"step": name, "seconds": round(seconds, 3)} for name, seconds in final.costs]
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from harness.compress import channels
-from harness.compress.params import Real, Share, TrainParams
-from harness.compress.training import Loss, first_leaf, fixed, task_loss, train
+from harness.compress.distillation import Hints, soft_loss
+from harness.compress.outputs import layer_names
+from harness.compress.params import FACTORY, Real, Share, TrainParams
+from harness.compress.training import fixed, task_loss, train
 from harness.errors import HarnessError, UserCodeError
 from harness.interfaces import Compressed, Technique, Workbench
 from harness.loading import first_line
@@ -17,17 +19,26 @@ from harness.loading import first_line
 
 class DistillParams(TrainParams):
     student: Annotated[
-        Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None,
+        Annotated[str, Field(pattern=FACTORY)] | None,
         Field(description="module:callable that makes the student; else the model is slimmed"),
     ] = None
     slim: Annotated[
         Share | None, Field(description="share of channels that the student has less (0.5 if neither is given)")
     ] = None
+    start: Annotated[
+        Literal["fresh", "kept"],
+        Field(description="a slimmed student begins with new random weights, or with those of the channels kept"),
+    ] = "fresh"
     round_to: Annotated[int, Field(ge=1, le=1024, description="a slimmed student's channels are a multiple of it")] = 8
     temperature: Annotated[Real, Field(gt=0, description="softens both models' scores")] = 4.0
     alpha: Annotated[
         Real, Field(ge=0, le=1, description="weight of the teacher's scores; the rest is the data's loss")
     ] = 0.9
+    hints: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="student layer -> baseline layer whose features it is to give"),
+    ]
+    hint_weight: Annotated[Real, Field(gt=0, description="weight of the hints' loss, beside the others")] = 1.0
     epochs: Annotated[int, Field(ge=1, le=10_000, description="passes over train")] = 10
 
     @model_validator(mode="after")
@@ -43,13 +54,52 @@ class Distill:
     gives: ClassVar[str] = "eager"
     needs_train: ClassVar[bool] = True
 
+    refuses: ClassVar[dict[str, str]] = {
+        "zeros": "the student's weights are its own, the zeros would be lost",
+        "values": "the student's weights are its own, the shared values would be lost",
+    }
+
+    @staticmethod
+    def traits(params: Any) -> dict[str, Any]:
+        return {"renames": params.student is not None}
+
+    @staticmethod
+    def preflight(params: Any, model: Any, bench: Workbench) -> None:
+        layer_names(model, params.hints.values(), "distill")
+        if params.student:
+            layer_names(_from_factory(params, bench), params.hints, "distill")
+
     def apply(self, model: Compressed, params: Any, bench: Workbench) -> Compressed:
         with fixed(bench.seed, params.threads):
             student = _from_factory(params, bench) if params.student else _slimmed(model, params)
+            layer_names(student, params.hints, "distill")
             teacher = copy.deepcopy(bench.teacher).to(bench.device).eval()  # the bench's own is never moved
-            notes = train(student, bench, _loss(teacher, bench, params), params, "distill")
+            notes = _taught(student, teacher, params, bench)
         made = f"distill: student of {channels.count(student)} parameters"
-        return model.with_(module=student, notes=(*model.notes, made, *notes))
+        return model.with_(module=student, notes=(*model.notes, made, *notes), patterns={})
+
+
+def _taught(student: Any, teacher: Any, params: Any, bench: Workbench) -> tuple[str, ...]:
+    """Trains by alpha·soft + (1 − alpha)·task loss, and the hints' loss where there are hints."""
+    import torch
+
+    task, soft = task_loss(bench), soft_loss(teacher, params.temperature, "distill")
+    example = tuple(t.to(bench.device) for t in bench.example_inputs)
+    hints = Hints(student.to(bench.device), teacher, params.hints, example) if params.hints else None
+    parts = torch.nn.ModuleList([student, *([hints.maps] if hints else [])])
+    parts.forward = student.forward  # the maps learn too, and the student alone is called
+
+    def loss(output: Any, inputs: tuple[Any, ...], target: Any) -> Any:
+        value = params.alpha * soft(output, inputs)
+        if params.alpha < 1:
+            value = value + (1 - params.alpha) * task(output, target)
+        return value if hints is None else value + params.hint_weight * hints.loss()
+
+    try:
+        return train(parts, bench, loss, params, "distill")
+    finally:
+        if hints is not None:
+            hints.close()
 
 
 def _from_factory(params: Any, bench: Workbench) -> Any:
@@ -70,40 +120,16 @@ def _from_factory(params: Any, bench: Workbench) -> Any:
 
 
 def _slimmed(model: Compressed, params: Any) -> Any:
-    """The model with fewer channels and new random weights (of the layers that can reset theirs)."""
+    """The model with fewer channels; its weights, or new random ones (of the layers that can reset theirs)."""
     student: Any = model.module
     channels.slim(student, model.example_inputs, ratio=params.slim or 0.5, round_to=params.round_to, ignore=[],
                   step="distill")
+    if params.start == "kept":
+        return student
     for layer in student.modules():
         if callable(reset := getattr(layer, "reset_parameters", None)):
             reset()
     return student
-
-
-def _loss(teacher: Any, bench: Workbench, params: Any) -> Loss:
-    """alpha·T²·KL(teacher ‖ student at temperature T) + (1 − alpha)·task loss; the squared difference stands in for
-    KL where the first output is no distribution over classes (last dimension 1)."""
-    import torch
-    from torch.nn import functional
-
-    task, heat = task_loss(bench), params.temperature
-
-    def loss(output: Any, inputs: tuple[Any, ...], target: Any) -> Any:
-        with torch.no_grad():
-            wanted = first_leaf(teacher(*inputs))
-        given = first_leaf(output)
-        if given.shape != wanted.shape:
-            raise HarnessError(f"distill: the student gives {list(given.shape)}, the teacher {list(wanted.shape)}")
-        if given.dim() < 2 or given.shape[-1] == 1:
-            soft = functional.mse_loss(given, wanted)
-        else:
-            soft = heat**2 * functional.kl_div(
-                (given / heat).log_softmax(-1).flatten(0, -2), (wanted / heat).log_softmax(-1).flatten(0, -2),
-                reduction="batchmean", log_target=True)
-        hard = task(output, target) if params.alpha < 1 else 0.0
-        return params.alpha * soft + (1 - params.alpha) * hard
-
-    return loss
 
 
 _: type[Technique] = Distill

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.errors import UsageError
 from harness.loading import flatten
 from harness.metrics import nearest
 
@@ -56,13 +56,13 @@ def _weight(node: Any) -> Any:
 def layer_names(model: torch.nn.Module, patterns: Iterable[str], step: str) -> list[str]:
     """The layers that these names or globs (`features.*`) mean, in the model's order.
 
-    Raises HarnessError for one that matches nothing, the nearest layer named."""
+    Raises UsageError for one that matches nothing, the nearest layer named."""
     known = [name for name, _ in model.named_modules() if name]
     found: set[str] = set()
     for pattern in patterns:
         matching = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
         if not matching:
-            raise HarnessError(f"{step}: no layer matches {pattern!r}", nearest(pattern, known))
+            raise UsageError(f"{step}: no layer matches {pattern!r}", nearest(pattern, known))
         found.update(matching)
     return [name for name in known if name in found]
 

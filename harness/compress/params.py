@@ -13,6 +13,7 @@ def _number(value: Any) -> Any:
 
 #: a float that may be written without a point (strict mode would refuse `lr: 1`)
 Real = Annotated[float, BeforeValidator(_number)]
+FACTORY = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 Share = Annotated[Real, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 

@@ -22,17 +22,21 @@ def added(patterns: Patterns, names: Iterable[str], kind: str) -> Patterns:
     return {**patterns, **{name: patterns.get(name, frozenset()) | {kind} for name in names}}
 
 
-def keeper(model: torch.nn.Module, patterns: Patterns) -> Callable[[], None]:
-    """Call the result after each optimizer step: it projects every named weight onto the pattern it has now.
+def keeper(
+    model: torch.nn.Module, patterns: Patterns, like: torch.nn.Module | None = None
+) -> Callable[[], None]:
+    """Call the result after each optimizer step: it projects every named weight onto the pattern that it has now, or
+    that it has in the model `like`.
 
     Zeros: the product with the mask. Values: each weight becomes the mean of those it was equal to (for plain
     gradient descent this is the descent on the shared value: Han et al., Deep Compression, 2016, section 3). Names
-    that the model has no longer are passed over."""
+    that the model has no longer, or of another shape, are passed over."""
     import torch
 
-    weights = dict(model.named_parameters())
+    weights, models = dict(model.named_parameters()), dict((like or model).named_parameters())
     projections = [
-        _projection(weights[name], kinds) for name, kinds in patterns.items() if name in weights and kinds
+        _projection(weights[name], models[name].detach(), kinds) for name, kinds in patterns.items()
+        if name in weights and name in models and weights[name].shape == models[name].shape
     ]
 
     def keep() -> None:
@@ -43,14 +47,14 @@ def keeper(model: torch.nn.Module, patterns: Patterns) -> Callable[[], None]:
     return keep
 
 
-def _projection(weight: Any, kinds: frozenset[str]) -> Callable[[], None]:
+def _projection(weight: Any, pattern: Any, kinds: frozenset[str]) -> Callable[[], None]:
     import torch
 
     with torch.no_grad():
-        mask = (weight != 0) if ZEROS in kinds else None
+        mask = (pattern != 0) if ZEROS in kinds else None
         if VALUES not in kinds:
             return lambda: weight.mul_(mask)
-        values, index = torch.unique(weight, return_inverse=True)
+        values, index = torch.unique(pattern, return_inverse=True)
         flat = index.reshape(-1)
         counts = torch.bincount(flat, minlength=len(values)).to(weight.dtype)
 
