@@ -51,11 +51,19 @@ def device_samples(experiment: Experiment, data: Data | None, case: tuple[torch.
     inputs where there is no test split or its items do not fit the case.
 
     Raises UserCodeError for items of the right shape but the wrong kind of dtype."""
+    wanted = experiment.measure.accuracy_samples
+    split = data.test if data is not None else None
+    return samples_of(split, case, None if wanted == "all" else wanted, without_data=data is None)
+
+
+def samples_of(
+    split: Split | None, case: tuple[torch.Tensor, ...], wanted: int | None, *, without_data: bool = False
+) -> Samples:
+    """`wanted` items of the split (None: all), as `device_samples` has them."""
     call = tuple(TensorSpec(dtype=dtype_name(t, f"input {i}"), shape=tuple(t.shape)) for i, t in enumerate(case))
-    absent = "no data in the experiment" if data is None else "the data has no test split"
-    if data is not None and data.test is not None:
-        wanted = experiment.measure.accuracy_samples
-        items, targets = _chosen(data.test, None if wanted == "all" else wanted)
+    absent = "no data in the experiment" if without_data else "the data has no test split"
+    if split is not None:
+        items, targets = _chosen(split, wanted)
         if _fits(items, call):
             inputs = tuple(_calls(a, spec, i) for i, (a, spec) in enumerate(zip(items, call, strict=True)))
             held = _target_array(targets)
@@ -70,16 +78,16 @@ def device_samples(experiment: Experiment, data: Data | None, case: tuple[torch.
                 targets_absent=why,
             )
         got = ", ".join(str(list(a.shape[1:])) for a in items)
-        absent = f"test items have shape {got}, which does not fit this input case"
+        absent = f"{split.name} items have shape {got}, which does not fit this input case"
     return Samples(inputs=tuple(t.numpy() for t in case), call=call, rows=1, has_data=False, targets_absent=absent)
 
 
-def _chosen(test: Split, wanted: int | None) -> tuple[list[Array], Any]:
+def _chosen(split: Split, wanted: int | None) -> tuple[list[Array], Any]:
     """Stacked inputs and targets of the chosen items."""
     import torch
 
-    if test.is_loader:
-        batches = list(test.batches(1))
+    if split.is_loader:
+        batches = list(split.batches(1))
         inputs = [torch.cat(parts) for parts in zip(*(b[0] for b in batches), strict=True)]
         targets: Any = (
             [t for b in batches for t in b[1]]
@@ -89,21 +97,21 @@ def _chosen(test: Split, wanted: int | None) -> tuple[list[Array], Any]:
         picked = choose(len(inputs[0]), wanted, _integers(targets))
         kept = targets[picked] if isinstance(targets, torch.Tensor) else [targets[i] for i in picked]
         return [t[picked].numpy() for t in inputs], kept
-    labels = _labels(test) if wanted is not None and wanted < len(test) else None
-    items: list[Item] = [test.item(i) for i in choose(len(test), wanted, labels)]
-    stacked, targets = stack(items, "test")
+    labels = _labels(split) if wanted is not None and wanted < len(split) else None
+    items: list[Item] = [split.item(i) for i in choose(len(split), wanted, labels)]
+    stacked, targets = stack(items, split.name)
     return [t.detach().cpu().numpy() for t in stacked], targets
 
 
-def _labels(test: Split) -> Array | None:
+def _labels(split: Split) -> Array | None:
     """Integer targets of the whole split, without reading its inputs where the dataset lists them."""
-    listed = getattr(test.source, "targets", None)
-    if listed is None and hasattr(test.source, "tensors"):
-        listed = test.source.tensors[-1]
-    if listed is None and len(test) <= STRATIFY_LIMIT:
-        listed = [test.item(i)[1] for i in range(len(test))]
+    listed = getattr(split.source, "targets", None)
+    if listed is None and hasattr(split.source, "tensors"):
+        listed = split.source.tensors[-1]
+    if listed is None and len(split) <= STRATIFY_LIMIT:
+        listed = [split.item(i)[1] for i in range(len(split))]
     try:
-        return _integers(listed) if listed is not None and len(listed) == len(test) else None
+        return _integers(listed) if listed is not None and len(listed) == len(split) else None
     except (TypeError, ValueError):
         return None
 

@@ -101,6 +101,8 @@ class Build:
     `facts`: macs, parameters, sparsity, delegated_fraction and `delegation` (partitions, what was left outside).
     `expected`: outputs of the *compressed eager* model on the check set, one file per leaf.
     `host_score`: the task metric of the compressed eager model on the same samples; None without data.
+    `validation`: the same model on the validation split, where the experiment selects on it: `value`, `samples`, and
+    `scores`, one float32 a sample (little endian, zlib, base64), None where the metric has no score per sample.
     """
 
     variant: str
@@ -119,6 +121,7 @@ class Build:
     facts: Mapping[str, Any] = field(default_factory=dict)
     expected: tuple[TensorFile, ...] = ()
     host_score: float | None = None
+    validation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +284,24 @@ def test_what_a_baseline_cannot_be_is_told_of_that_variant_alone(tmp_path: Path)
     of = experiment(tmp_path, variants="{name: fp32}, {name: folded, steps: [fold_bn]}")
     found = preflight(of)
     assert list(found) == ["folded"] and "fold_bn" in found["folded"]
+
+
+def test_selection_on_validation_scores_each_item_of_that_split_on_the_host(tmp_path: Path) -> None:
+    of = experiment(tmp_path, rest="select_on: validation")
+    row, = build(of, tmp_path / "a")
+    assert row.validation is not None
+    scores = np.frombuffer(zlib.decompress(base64.b64decode(row.validation["scores"])), "<f4")
+    data = load_data(of)
+    assert data is not None and data.validation is not None
+    model = build_steps.load(of).model
+    with torch.no_grad():
+        hits = [int(model(*(t[None] for t in x)).argmax()) == int(y) for x, y in map(data.validation.item,
+                                                                                      range(len(data.validation)))]
+    assert scores.tolist() == hits and row.validation["value"] == np.mean(hits)
+    assert row.validation["samples"] == len(hits) and row.host_score is not None
+    again, = build(of, tmp_path / "b")
+    assert again.validation == row.validation and not again.built
+    assert build(experiment(tmp_path), tmp_path / "a")[0].validation is None
 
 
 def test_a_users_print_never_reaches_stdout(tmp_path: Path, capfd: Any) -> None:

@@ -32,6 +32,7 @@ class Record:
     calibrated: bool = True
     expected: tuple[TensorFile, ...] = ()
     host_score: float | None = None
+    validation: Mapping[str, Any] | None = None
 
     @property
     def files(self) -> dict[str, str]:

@@ -19,13 +19,13 @@ from harness import chains, fingerprint, registry
 from harness.build import cache as build_cache
 from harness.build import keys as build_keys
 from harness.build.cache import Record
-from harness.build.steps import Job, Loaded, answers, device_of, facts, load, require_train, write_answers
+from harness.build.steps import Job, Loaded, answers, device_of, facts, load, require_train, validated, write_answers
 from harness.errors import HarnessError, UsageError, UserCodeError
 from harness.export.refused import Refused
 from harness.interfaces import Compressed
 from harness.loading import check_forward, first_line, flatten
 from harness.quiet import stdout_to_stderr
-from harness.samples import Samples, check_set, device_samples, write_atomically, write_tensor
+from harness.samples import Samples, check_set, device_samples, samples_of, write_atomically, write_tensor
 from harness.task_metric import task_metric
 from harness.types import Artifact, Build, CheckSet, TensorFile, TensorSpec, Variant
 
@@ -181,7 +181,8 @@ class _Case:
         score = self.score()
         return replace(blank, status="ok", reason=None, notes=record.notes + score.notes, built=built,
                        precision=record.precision, calibrated=record.calibrated, artifact=record.artifact,
-                       facts=record.facts, expected=score.expected, host_score=score.host_score)
+                       facts=record.facts, expected=score.expected, host_score=score.host_score,
+                       validation=self.validation())
 
     def _ask_first(self, exporter: Any, params: Any) -> None:
         """A variant that trains asks whether this format takes the baseline, before the minutes and not after."""
@@ -217,6 +218,24 @@ class _Case:
                                  strict=not self.job.variant.steps)
                 build_cache.write(key, record, self.folder)
         return record
+
+
+    def validation(self) -> Mapping[str, Any] | None:
+        """The compressed model's score on the validation split, where the experiment selects on it."""
+        loaded = self.job.loaded
+        if loaded.experiment.select_on != "validation" or loaded.data is None or loaded.data.validation is None:
+            return None
+        model, split = self.job.keys[-1], f"validation {loaded.validation_key}"
+        key = build_keys.score_key(model, loaded.experiment, self.check, self.inputs, split)
+        with build_cache.locked(key):
+            record = build_cache.read(key, self.folder)
+            if record is None:
+                _, final = self.models()
+                self.job.say("validation")
+                samples = samples_of(loaded.data.validation, self.inputs, None)
+                record = Record(validation=validated(loaded, final.module, samples, self.check.structure))
+                build_cache.write(key, record, self.folder)
+        return record.validation
 
 
 def _scored(loaded: Loaded, module: Any, samples: Samples, structure: Any, folder: Path, strict: bool) -> Record:

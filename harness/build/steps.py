@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import functools
 import platform
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,10 @@ class Loaded:
         return build_keys.data_key(self.experiment, self.data)
 
     @functools.cached_property
+    def validation_key(self) -> str:
+        return repr(build_keys.split_key(self.data.validation if self.data else None))
+
+    @functools.cached_property
     def base_key(self) -> str:
         return build_keys.base_key(self.experiment, self.model, next(iter(self.cases.values())))
 
@@ -78,6 +84,8 @@ def load(experiment: Experiment) -> Loaded:
     if key not in _last:
         _last.clear()
         _last[key] = _load(experiment)
+    if _last[key].experiment != experiment:  # the same model and data, to be trained or judged otherwise
+        _last[key] = replace(_last[key], experiment=experiment)
     return _last[key]
 
 
@@ -328,6 +336,23 @@ def answers(module: Callable[..., Any], samples: Samples) -> tuple[list[np.ndarr
         specs.append(TensorSpec(dtype=dtype_name(torch.from_numpy(np.asarray(first)), f"output {index}"),
                                 shape=tuple(first.shape)))
     return [np.concatenate([np.atleast_1d(row[i]) for row in rows]) for i in range(len(specs))], specs
+
+
+def validated(loaded: Loaded, module: Callable[..., Any], samples: Samples, structure: Any) -> dict[str, Any] | None:
+    """`Build.validation` of this model, call by call as on a device; None where the items do not fit the input case.
+
+    Raises UserCodeError where the metric fails."""
+    metric = task_metric(loaded.experiment, loaded.data)
+    if metric is None or not samples.has_data:
+        return None
+    leaves, _ = answers(module, samples)
+    targets = samples.targets if samples.targets is not None else samples.raw_targets
+    score = metric.score(leaves, structure, targets, samples.batch)
+    scores = None
+    if score.per_sample is not None:
+        packed = np.ascontiguousarray(score.per_sample, dtype="<f4").tobytes()
+        scores = base64.b64encode(zlib.compress(packed)).decode()
+    return {"value": score.value, "samples": samples.rows, "scores": scores}
 
 
 def write_answers(leaves: Sequence[Any], specs: Sequence[TensorSpec], folder: Path) -> tuple[TensorFile, ...]:
