@@ -156,7 +156,7 @@ def _building(folder: Path, tasks: dict[Future[tuple[Build, ...]], Variant], wai
     for future, variant in tasks.items():
         note = folder / "progress" / f"{variant.name}.txt"
         if future in waiting and future.running() and note.is_file():
-            said.append(f"{variant.name}: {note.read_text(errors='replace').strip()[:60]}")
+            said.append(f"{variant.name}: {note.read_text(errors='replace').strip()[:90]}")
     return "; ".join(said[:2])
 
 

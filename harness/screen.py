@@ -21,13 +21,14 @@ class Screen:
     def __enter__(self) -> Screen:
         if self.console.is_terminal and not self.console.quiet:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.table import Column
 
             self._live = Progress(
                 TextColumn("{task.fields[stage]:<9}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]:>10}"),
-                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
                 console=self.console,
                 refresh_per_second=2,  # seldom: the harness may share its cores with what it measures
             )
@@ -51,7 +52,7 @@ class Screen:
         if self._live is not None:
             if key not in self._tasks:
                 self._tasks[key] = self._live.add_task(what, total=total, stage=stage, left=left)
-            self._live.update(self._tasks[key], completed=done, total=total, description=what[:80], left=left)
+            self._live.update(self._tasks[key], completed=done, total=total, description=what[:200], left=left)
             return
         mark = f"{stage}-{done * 4 // max(1, total)}"
         before, at = self._said.get(key, ("", 0.0))
