@@ -40,6 +40,9 @@ METRICS: dict[str, Metric] = {
         Metric(name="compressed_bytes", unit="bytes", better="lower", meaning="the exported file under zstd level 19"),
         Metric(name="accuracy", unit="fraction", better="higher", meaning="the task metric, on the device"),
         Metric(name="accuracy_drop", unit="fraction", better="lower", meaning="loss against the reference variant"),
+        Metric(name="accuracy_drop_control", unit="fraction", better="lower", meaning="loss against its control"),
+        Metric(name="validation_accuracy", unit="fraction", better="higher", meaning="the same on `validation`"),
+        Metric(name="validation_drop", unit="fraction", better="lower", meaning="the loss on `validation`"),
         Metric(name="output_max_abs", unit="1", better="lower", meaning="largest difference to the compressed model"),
         Metric(name="output_sqnr_db", unit="dB", better="higher", meaning="signal to error against the same model"),
         Metric(name="macs", unit="1", better="lower", meaning="multiply-accumulates per inference"),
@@ -48,6 +51,9 @@ METRICS: dict[str, Metric] = {
         Metric(name="delegated_fraction", unit="fraction", better="higher", meaning="share of nodes in the delegate"),
     )
 }
+
+#: the task metric and the losses of it: each with an interval over samples, and one over trainings
+TASK_METRICS = ("accuracy", "accuracy_drop", "accuracy_drop_control", "validation_accuracy", "validation_drop")
 
 
 def metric(name: str) -> Metric:

@@ -154,7 +154,7 @@ def _await_builds(
 def _building(folder: Path, tasks: dict[Future[tuple[Build, ...]], Variant], waiting: set[Future[Any]]) -> str:
     said = []
     for future, variant in tasks.items():
-        note = folder / "progress" / f"{variant.name}.txt"
+        note = folder / "progress" / f"{variant.name}-{variant.seed}.txt"
         if future in waiting and future.running() and note.is_file():
             said.append(f"{variant.name}: {note.read_text(errors='replace').strip()[:90]}")
     return "; ".join(said[:2])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -336,9 +335,8 @@ def _nulls(experiment: Experiment, folder: Path) -> dict[str, Artifact]:
 
 
 def _teller(task: BuildTask) -> Any:
-    """Writes what is being done to `progress/<variant>.txt`, one line, whole at any moment; the host reads it."""
-    name = task.variant.name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", task.variant.name) else "variant"
-    path = task.folder / "progress" / f"{name}.txt"
+    """Writes what is being done to `progress/<variant>-<seed>.txt`, one line, whole at any moment; the host reads it."""
+    path = task.folder / "progress" / f"{task.variant.name}-{task.variant.seed}.txt"
 
     def say(text: str) -> None:
         with contextlib.suppress(OSError):

@@ -1,0 +1,83 @@
+"""Batch norms folded into the layer before them: what the delegates do anyway, done in fp32 and before other steps.
+
+In evaluation a batch norm is an affine map per channel, so a linear layer in front of it can take it in (Jacob et
+al., Quantization and Training of Neural Networks, CVPR 2018, section 3.2). Names of layers stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+
+def layer_of(node: Any) -> str:
+    """The innermost module that this node of an exported graph comes from, as the eager model calls it; "" for none.
+
+    A second call of one module is marked `name@1` there."""
+    layers = layers_of(node)
+    return layers[-1] if layers else ""
+
+
+def layers_of(node: Any) -> list[str]:
+    """All modules that this node comes from, the outermost first."""
+    stack = node.meta.get("nn_module_stack", {}).values()
+    return [re.sub(r"@\d+$", "", path.removeprefix("L['self'].")) for path, _ in stack]
+
+
+def fold_batch_norms(model: Any, program: Any) -> list[str]:
+    """Folds in place each batch norm of `model` (eval mode) that alone follows a convolution or linear layer; returns
+    their names. `program`: torch.export's of this model. Layers that are called twice are left."""
+    from torch import nn
+
+    folded = []
+    for before, norm in list(_pairs(model, program.graph)):
+        _set(model, before, _fused(model.get_submodule(before), model.get_submodule(norm)))
+        _set(model, norm, nn.Identity())
+        folded.append(norm)
+    return folded
+
+
+def _pairs(model: Any, graph: Any) -> Iterator[tuple[str, str]]:
+    import torch
+
+    aten = torch.ops.aten
+    calls: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_function":
+            calls[layer_of(node)] = calls.get(layer_of(node), 0) + 1
+    for node in graph.nodes:
+        if node.op != "call_function" or node.target != aten.batch_norm.default:
+            continue
+        producer = node.args[0]
+        before, norm = layer_of(producer), layer_of(node)
+        if producer.op == "call_function" and len(producer.users) == 1 and calls[before] == calls[norm] == 1 \
+                and _foldable(model.get_submodule(before), model.get_submodule(norm), producer.meta["val"].dim()):
+            yield before, norm
+
+
+def _foldable(layer: Any, norm: Any, dimensions: int) -> bool:
+    from torch import nn
+
+    if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) or norm.running_var is None:
+        return False
+    if type(layer) is nn.Linear:
+        return bool(norm.affine) and dimensions == 2  # with more dimensions the norm is not over the layer's outputs
+    if type(layer) in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d):
+        return bool(layer.groups == 1) and dimensions == layer.weight.dim()
+    return type(layer) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and dimensions == layer.weight.dim()
+
+
+def _fused(layer: Any, norm: Any) -> Any:
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+    if isinstance(layer, nn.Linear):
+        return fuse_linear_bn_eval(layer, norm)
+    transposed: bool = layer.transposed
+    return fuse_conv_bn_eval(layer, norm, transposed)
+
+
+def _set(model: Any, name: str, module: Any) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
