@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from harness import registry
-from harness.types import Step
+from harness.types import Step, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,18 @@ def trains(steps: Sequence[Step]) -> bool:
     return any(traits(step).needs_train for step in steps)
 
 
-def seeded(steps: Sequence[Step]) -> bool:
-    """Whether another seed gives another result."""
-    return any(traits(step).seeded for step in steps)
+def shared_last(variants: Sequence[Variant]) -> list[Variant]:
+    """The variants in an order for building side by side: those whose training another one begins with come last, so
+    that nobody waits for a neighbour that trains the very same model."""
+    first: list[Variant] = []
+    later: list[Variant] = []
+    seen: set[str] = set()
+    for variant in variants:
+        trained = next((i for i, step in enumerate(variant.steps, 1) if traits(step).needs_train), 0)
+        key = repr((variant.seed, variant.steps[:trained]))
+        (later if key in seen or not trained else first).append(variant)
+        seen.add(key)
+    return first + later
 
 
 def epochs(steps: Sequence[Step]) -> int:

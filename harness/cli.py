@@ -124,6 +124,23 @@ def build(
     raise typer.Exit(work(source, out, variant or [], store, json_out))
 
 
+@app.command(epilog="Example: harness sensitivity configs/demo.yaml --variant slim50")
+def sensitivity(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment file.")],
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="Of this variant's model; default the reference's.")
+    ] = None,
+    store: StoreOption = None,
+    identify: IdentifyOption = False,
+    json_out: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Layer by layer: what int8, pruning and a lower rank would cost. Reads calibration and validation data."""
+    from harness.commands.sensitivity import sensitivity as work
+
+    raise typer.Exit(work(source, variant, store, json_out))
+
+
 @app.command(epilog="Example: harness measure model.ptl --input 1,3,224,224:float32 --threads 2")
 def measure(
     file: Annotated[Path, typer.Argument(help="A .pte or .ptl file made anywhere.")],

@@ -54,6 +54,7 @@ METRICS: dict[str, Metric] = {
 
 #: the task metric and the losses of it: each with an interval over samples, and one over trainings
 TASK_METRICS = ("accuracy", "accuracy_drop", "accuracy_drop_control", "validation_accuracy", "validation_drop")
+LOSSES = ("accuracy_drop", "accuracy_drop_control", "validation_drop")
 
 
 def metric(name: str) -> Metric:

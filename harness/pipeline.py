@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from harness import chains
 from harness import package as packages
 from harness.analyze import results
 from harness.errors import UsageError, UserCodeError
@@ -57,7 +58,7 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
             pool.submit(
                 building.build_variant, building.BuildTask(experiment=experiment, variant=v, folder=files.folder)
             ): v
-            for v in variants
+            for v in chains.shared_last(variants)
             if v.name not in impossible
         }
         built = _await_builds(tasks, preparing, files.folder, screen)
@@ -93,6 +94,31 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         null_input=prepared.null_input,
         toolchain=prepared.toolchain,
     ), files
+
+
+def sensitivity(
+    experiment: Experiment, variant: Variant, settings: Settings, screen: Screen
+) -> list[dict[str, Any]]:
+    """Each layer of the variant's model (of its last form that is no finished program) with what treating it costs."""
+    from harness import build as building
+
+    task = building.BuildTask(experiment=experiment, variant=variant, folder=settings.files)
+    pool = settings.executors.builds(1)
+    try:
+        future = pool.submit(building.sensitivity, task)
+        while not wait([future], timeout=0.5).done:
+            doing = _building(settings.files, {future: variant}, {future})
+            screen.show("layers", "layers", doing or "loading model and data", 0, 1)
+        return list(future.result())
+    except BrokenExecutor as error:
+        raise UserCodeError(
+            f"the process that loads {experiment.model.factory} died", "does it exit, or crash, or is memory short?"
+        ) from error
+    except BaseException:
+        abandon(pool)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _alone(settings: Settings, work: Callable[..., Any], *values: Any) -> Any:
@@ -151,7 +177,7 @@ def _await_builds(
     return built
 
 
-def _building(folder: Path, tasks: dict[Future[tuple[Build, ...]], Variant], waiting: set[Future[Any]]) -> str:
+def _building(folder: Path, tasks: Mapping[Future[Any], Variant], waiting: set[Future[Any]]) -> str:
     said = []
     for future, variant in tasks.items():
         note = folder / "progress" / f"{variant.name}-{variant.seed}.txt"
@@ -237,7 +263,8 @@ def _same_devices(session: Session, lanes: Sequence[Lane]) -> bool:
 def plan_key(package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool) -> str:
     """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' entries."""
     content = TypeAdapter(Package).dump_python(package, mode="json")
-    builds = [{k: v for k, v in build.items() if k not in ("built", "notes")} for build in content["builds"]]
+    told = ("built", "notes", "facts")  # how a file came about: the minutes differ from build to build
+    builds = [{k: v for k, v in build.items() if k not in told} for build in content["builds"]]
     held = [content["experiment"], builds, content["checks"], content["nulls"]]
     specs = [TypeAdapter(DeviceSpec).dump_python(lane.spec, mode="json") for lane in lanes]
     said = json.dumps([held, plan.model_dump(mode="json"), specs, quick], sort_keys=True)

@@ -14,8 +14,14 @@ from harness.metrics import nearest
 
 TECHNIQUES = {
     "quantize_pt2e": "harness.compress.quantize_pt2e:QuantizePt2e",
+    "quantize_aware": "harness.compress.quantize_aware:QuantizeAware",
+    "prune_magnitude": "harness.compress.prune_magnitude:PruneMagnitude",
+    "cluster": "harness.compress.cluster:Cluster",
     "prune_channels": "harness.compress.prune_channels:PruneChannels",
     "low_rank": "harness.compress.low_rank:LowRank",
+    "quantize_eager": "harness.compress.quantize_eager:QuantizeEager",
+    "fold_bn": "harness.compress.fold_bn:FoldBn",
+    "equalize": "harness.compress.equalize:Equalize",
     "distill": "harness.compress.distill:Distill",
     "finetune": "harness.compress.finetune:Finetune",
 }
@@ -39,6 +45,7 @@ METERS: dict[str, str] = {}
 SECTIONS = {
     "pareto": "harness.report.pareto:Pareto",
     "latency": "harness.report.latency:Latency",
+    "why": "harness.report.why:Why",
     "resources": "harness.report.resources:Resources",
     "table": "harness.report.table:Table",
     "troubles": "harness.report.troubles:Troubles",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,148 +15,24 @@ from harness.analyze.pick import decide
 from harness.analyze.results import document, quantiles, raw_values
 from harness.analyze.stats import summary
 from harness.metrics import METRICS
-from harness.types import (
-    Artifact,
-    Build,
-    Cell,
-    CheckSet,
-    Constraint,
-    DeviceFacts,
-    DeviceSpec,
-    Measurement,
-    Package,
-    Run,
-    Session,
-    SessionDevice,
-    TensorFile,
-    TensorSpec,
+from harness.types import Constraint, Measurement, Run, Session
+from tests.session_kit import (
+    CHECKED,
+    SCHEMAS,
+    SLOW,
+    accuracy_run,
+    all_runs,
+    build,
+    device,
+    documented,
+    latency_run,
+    memory_run,
+    named,
+    run,
+    schema,
+    session,
+    value,
 )
-
-SCHEMAS = Path(__file__).parent / "schema"
-SPEC = TensorSpec(dtype="float32", shape=(1, 10))
-CHECKED = TensorFile(spec=SPEC, sha256="e" * 64, samples=400)
-SLOW = {"fp32": 1.0, "int8": 0.4, "slim": 0.7, "tiny": 0.2}  # ms
-CORRECT = {"fp32": 396, "int8": 395, "slim": 394, "tiny": 300}  # of 400
-SIZE = {"fp32": 1000_000, "int8": 260_000, "slim": 500_000, "tiny": 90_000}
-
-
-def schema(name: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
-
-
-def build(variant: str, **more: Any) -> Build:
-    sha = hashlib.sha256(variant.encode()).hexdigest()
-    size = SIZE.get(variant, 1000)
-    artifact = Artifact(
-        sha256=sha, suffix=".pte", size_bytes=size, compressed_bytes=size - 100, runtime="executorch",
-        toolchain={"executorch": "1.5.1"},
-    )  # fmt: skip
-    facts = {"macs": 1000, "parameters": 200, "sparsity": 0.0, "delegated_fraction": 1.0}
-    given = {"artifact": artifact, "facts": facts, "expected": (CHECKED,), "host_score": 0.99, "status": "ok"} | more
-    return Build(variant=variant, seed=0, exporter="executorch", backend="xnnpack", input="default", **given)
-
-
-def device(name: str = "local", **more: Any) -> SessionDevice:
-    facts = DeviceFacts(device_id=f"id-{name}", abi="x86_64", cores=2)
-    given = {"facts": facts} | more
-    return SessionDevice(spec=DeviceSpec(name=name, uri="local"), **given)
-
-
-def session(builds: Sequence[Build], devices: Sequence[SessionDevice] = (), **more: Any) -> Session:
-    """A finished session; keywords that are not its fields go into the experiment."""
-    fields = {f.name for f in dataclasses.fields(Session)}
-    experiment: dict[str, Any] = {
-        "name": "made-up", "reference": "fp32", "data": {"metric": {"name": "accuracy", "better": "higher"}},
-        "objectives": ["latency_ms", "peak_memory_bytes", "size_bytes", "accuracy"],
-        "measure": {"threads": [1], "cpus": ["any"], "repeats": 5, "memory": True},
-        "pick": {"minimize": "latency_ms", "where": ["accuracy_drop <= 0.05"], "confidence": 0.9},
-    }  # fmt: skip
-    of_checks = ("has_data", "targets", "targets_absent")
-    experiment |= {k: v for k, v in more.items() if k not in fields and k not in of_checks}
-    package = Package(
-        schema=1, experiment=experiment, yaml="", builds=tuple(builds), nulls={},
-        checks={"default": CheckSet(input="default", inputs=(CHECKED,), targets=more.get("targets", CHECKED),
-                                    has_data=more.get("has_data", True),
-                                    targets_absent=more.get("targets_absent"))},
-    )  # fmt: skip
-    base: dict[str, Any] = {
-        "id": "s1", "experiment": "made-up", "kind": "experiment", "label": None, "quick": False, "plan": {},
-        "created_utc": "2026-01-02T03:04:05.000+00:00", "finished_utc": "2026-01-02T04:00:00.000+00:00",
-        "package": package, "devices": tuple(devices) or (device(),),
-    }  # fmt: skip
-    return Session(**(base | {k: v for k, v in more.items() if k in fields}))
-
-
-def run(b: Build, on: SessionDevice, purpose: Any, repeat: int, **more: Any) -> Run:
-    assert on.facts
-    cell = Cell(
-        variant=b.variant, seed=b.seed, exporter=b.exporter, backend=b.backend, input=b.input,
-        device_id=on.facts.device_id, threads=more.pop("threads", 1), cpus="any",
-    )  # fmt: skip
-    name = f"{b.variant}-{on.spec.name}-{purpose}-{repeat}-{more.get('attempt', 0)}"
-    base: dict[str, Any] = {"attempt": 0, "counts": True, "status": "ok", "block": repeat}
-    return Run(id=name, session="s1", cell=cell, purpose=purpose, repeat=repeat, **(base | more))
-
-
-def value(metric: str, *values: float) -> Measurement:
-    return Measurement(metric=metric, values=values)
-
-
-def latency_run(b: Build, on: SessionDevice, repeat: int, rng: np.random.Generator, **more: Any) -> Run:
-    centre = SLOW.get(b.variant, 1.0) * np.exp(rng.normal(0, 0.005))
-    found = summary((centre * 1e6 * np.exp(rng.normal(0, 0.02, 500))).astype(np.uint32))
-    said = (value("load_ms", 2.0 + 0.1 * repeat), value("first_inference_ms", 5.0 + 0.1 * repeat))
-    return run(b, on, "latency", repeat, **({"summary": found, "measurements": said} | more))
-
-
-def memory_run(b: Build, on: SessionDevice, repeat: int, **more: Any) -> Run:
-    peak = value("peak_memory_bytes", 5_000_000 + SIZE.get(b.variant, 1000) + 4096 * repeat)
-    return run(b, on, "memory", repeat, measurements=(peak,), **more)
-
-
-def accuracy_run(b: Build, on: SessionDevice, **more: Any) -> Run:
-    correct = CORRECT.get(b.variant, 390)
-    score = (np.arange(400) < correct).astype(np.float64)
-    said = (value("accuracy", correct / 400), value("output_sqnr_db", 80.0), value("output_max_abs", 1e-4))
-    return run(b, on, "accuracy", 0, **({"measurements": said, "arrays": {"score": score}} | more))
-
-
-def null_run(on: SessionDevice, repeat: int) -> Run:
-    null = Build(variant="(null)", seed=0, exporter="executorch", backend="", input="default", status="ok")
-    return run(null, on, "memory", repeat, measurements=(value("peak_memory_bytes", 4_000_000 + 4096 * repeat),))
-
-
-def all_runs(s: Session, seed: int = 0, repeats: int = 5) -> list[Run]:
-    """Every planned run, all well."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for on in s.devices:
-        if on.facts is None:
-            continue
-        out += [null_run(on, r) for r in range(repeats)]
-        for b in s.package.builds:
-            if b.status == "ok":
-                out += [latency_run(b, on, r, rng) for r in range(repeats)]
-                out += [memory_run(b, on, r) for r in range(repeats)]
-                out.append(accuracy_run(b, on))
-    return out
-
-
-def named(spec: DeviceSpec, facts: DeviceFacts | None) -> str:
-    return spec.name
-
-
-def documented(s: Session, runs: Sequence[Run]) -> dict[str, Any]:
-    """The document, held to its schema and to strict JSON."""
-    found = document(s, runs, "reports/made-up.html", named)
-    json.dumps(found, allow_nan=False)
-    schema("results").validate(found)
-    for result in found["results"]:
-        schema("measure").validate(result)
-        for name, metric in result["metrics"].items():
-            if isinstance(metric.get("ci95"), list):
-                assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1], (name, metric)
-    return found
 
 
 def only(s: Session, runs: Sequence[Run]) -> dict[str, Any]:
@@ -182,7 +56,8 @@ def test_a_whole_session_gives_every_metric_a_front_and_a_pick() -> None:
     for result in found["results"]:
         assert list(result["metrics"]) == list(METRICS)
         absent = {name for name, m in result["metrics"].items() if "absent" in m}
-        assert absent == {"cold_load_ms", "energy_j", "power_w"}
+        not_asked = {"accuracy_drop_control", "validation_accuracy", "validation_drop"}
+        assert absent == {"cold_load_ms", "energy_j", "power_w"} | not_asked
     int8 = found["results"][1]["metrics"]
     assert int8["latency_ms"]["value"] == int8["latency_ms"]["p50"] == pytest.approx(0.4, rel=0.02)
     assert int8["latency_ms"]["samples"] == 2500

@@ -249,3 +249,20 @@ def test_a_finished_file_is_measured_with_nothing_but_itself(package: Path, harn
     wrong = harness("measure", "m.ptl", "--input", "1,17", "--repeats", "1", "--json", cwd=tmp_path)
     assert wrong.code == 3
     assert wrong.json["status"] == "failed"
+
+
+def test_sensitivity_tells_of_each_layer_what_treating_it_alone_costs(
+    project: Path, harness: Harness, tmp_path: Path
+) -> None:
+    done = harness("sensitivity", str(project / "small.yaml"), "--json", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    layers = {layer["name"]: layer for layer in done.json["layers"]}
+    assert list(layers) == ["layers.0", "layers.2"] and layers["layers.0"]["macs"] == 16 * 64
+    for layer in layers.values():
+        assert set(layer["effects"]) == {"int8", "prune", "low_rank"}
+        assert layer["effects"]["int8"]["sqnr_db"] > layer["effects"]["prune"]["sqnr_db"]
+        assert layer["effects"]["low_rank"]["drop"] is not None  # a tenth of train was held out to validate on
+    shown = harness("sensitivity", str(project / "small.yaml"), cwd=tmp_path)
+    assert shown.code == 0 and "layers.2" in shown.stdout and "dB" in shown.stdout
+    wrong = harness("sensitivity", str(project / "small.yaml"), "--variant", "int9", cwd=tmp_path)
+    assert wrong.code == 2 and "int8" in wrong.stderr

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from torch import nn
 
 from harness import registry
-from harness.compress.low_rank import LowRankParams, rank_for
 from harness.compress.outputs import output_layers
 from harness.data import Data, Split
 from harness.errors import HarnessError
@@ -105,43 +104,6 @@ def test_ignored_layers_stay_whole_and_an_unknown_one_is_named() -> None:
     with pytest.raises(HarnessError) as caught:
         apply("prune_channels", ignore=["steam.0"])
     assert "stem.0" in str(caught.value)
-
-
-def test_full_rank_would_be_larger_and_is_left_whole() -> None:
-    with pytest.raises(HarnessError, match="no layer gets smaller"):
-        apply("low_rank", energy=1.0)
-
-
-def test_low_rank_of_a_low_rank_layer_changes_nothing_but_its_size() -> None:
-    model = net()
-    with torch.no_grad():
-        flat = model.body.weight.view(16, -1)
-        flat.copy_(flat[:2].T[:, :2].mm(torch.randn(2, 16)).T.contiguous()[:16])
-    before = run(model)
-    after: Any = apply("low_rank", model=copy.deepcopy(model), energy=0.999999, ignore=["stem.0", "head"])
-    assert after.module.body[0].weight.shape == (2, 16, 3, 3) and after.module.body[1].bias is not None
-    assert torch.allclose(run(after), before, atol=1e-5)
-    assert parameters(after) < parameters(model)
-
-
-def test_low_rank_tells_what_it_left_whole() -> None:
-    notes = apply("low_rank", rank=6).notes
-    assert any(note.startswith("low_rank: body rank 6") or "body rank 6" in note for note in notes)
-    assert any("larger" in note and "head" in note for note in notes)
-
-
-@pytest.mark.parametrize(("params", "rank"), [({"energy": 0.5}, 1), ({"energy": 0.9}, 2), ({"energy": 1.0}, 3),
-                                              ({"rank": 2}, 2), ({"rank": 9}, 3), ({"ratio": 0.7}, 2)])
-def test_rank_is_the_smallest_with_the_energy(params: dict[str, Any], rank: int) -> None:
-    assert rank_for(torch.tensor([3.0, 2.0, 1.0]), LowRankParams(**params)) == rank  # energies 9, 4, 1 of 14
-
-
-def test_weights_that_two_layers_share_are_not_split_apart() -> None:
-    model = net()
-    model.copy = nn.Conv2d(16, 16, 3, padding=1)
-    model.copy.weight = model.body.weight
-    notes = apply("low_rank", model=model, rank=3).notes
-    assert not any("body" in note for note in notes)
 
 
 def accuracy(model: Any) -> float:

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness import registry
 from harness.errors import HarnessError
 from harness.interfaces import PageData
 from harness.report.page import render
+from tests.session_kit import all_runs, build, documented, session
 
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u202e<b>bold</b>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -219,6 +221,10 @@ def hostile() -> PageData:
         result["variant"] = f"<a href='javascript:window.pwned=3'>{result['variant']}</a>%{{x}}"
         result["reason"] = result["reason"] and EVIL
         result["caveats"] = [EVIL]
+        result["steps"] = [{"step": EVIL, "seconds": 1.0}]
+        if result["why"] and "text" in result["why"]:
+            cause = {"cause": EVIL, "value": 1, "unit": EVIL, "text": EVIL}
+            result["why"] |= {"text": EVIL, "verdict": EVIL, "explains": [cause]}
         for metric in result["metrics"].values():
             metric.update({"absent": EVIL} if "absent" in metric else {})
             if "name" in metric:
@@ -261,6 +267,60 @@ def test_page_stays_within_its_width_with_long_names_on_a_phone(open_page: Any) 
     document |= {"front": [], "picks": [], "pick": None}
     tab = open_page(PageData(document=document, quantiles_ms=data.quantiles_ms, provenance=data.provenance), width=360)
     assert tab.run("document.documentElement.scrollWidth") <= 360
+
+
+def explained() -> PageData:
+    """Three variants, one trained thrice, chosen on validation."""
+    s = session(
+        [build("fp32"), *(build("slim", seed=seed) for seed in (0, 1, 2)), build("int8")],
+        variants=[{"name": "fp32"}, {"name": "slim", "control": "int8"}, {"name": "int8"}],
+        select_on="validation",
+    )
+    counts = {0: 390, 1: 396, 2: 384}
+    runs = all_runs(s, scores={("slim", seed): np.arange(400) < n for seed, n in counts.items()})
+    found = documented(s, runs)
+    known = {"predicted_speedup": 4.0, "measured_speedup": 1.4, "ci95": [1.3, 1.5], "verdict": "slower than predicted"}
+    causes = [{"cause": "memory_bound", "value": 0.62, "unit": "fraction", "text": "62 % of MACs <wait> for memory"}]
+    found["results"][1]["why"] = known | {"explains": causes, "text": "1.4×, predicted 4.0×: 62 % of MACs <wait>"}
+    found["results"][1]["steps"] = [{"step": "prune", "seconds": 0.5}, {"step": "finetune", "seconds": 200.0}]
+    return PageData(document=found, quantiles_ms={}, provenance={})
+
+
+def test_why_a_variant_is_as_fast_as_it_is_has_its_place_on_the_page(open_page: Any) -> None:
+    tab = open_page(explained())
+    section = tab.page.locator("#why")
+    row = section.locator(".gains tbody tr").first
+    assert row.locator("th").inner_text().startswith("slim .pte seed 0")
+    assert row.locator(".num").inner_text().replace("\n", " ") == "1.40× ±0.10 predicted 4.0×"
+    assert row.locator("li").all_inner_texts() == ["62 % of MACs <wait> for memory"]
+    bar, mark = row.locator(".part").bounding_box(), row.locator(".mark").bounding_box()
+    assert bar and mark and bar["x"] + bar["width"] < mark["x"], "measured is less than predicted"
+    assert "Not compared: fp32 .pte seed 0: this is the reference." in section.inner_text()
+    assert "prune 0.50 s, finetune 3.3 min in all 3.3 min" in section.locator(".facts").inner_text().replace("\n", " ")
+    assert "1.4×, predicted 4.0×" in tab.page.locator("#results-table td.prose").all_inner_texts()[1]
+
+
+def test_the_spread_over_seeds_stands_apart_from_the_interval_and_the_front_takes_the_mean(open_page: Any) -> None:
+    tab = open_page(explained())
+    cells = tab.page.locator("#results-table small.seeds").all_inner_texts()
+    assert cells[0] == "97.5 sd 1.5 (3 seeds)"
+    assert not [text for text in cells if "±" in text]
+    tab.page.select_option("#pareto-y", "accuracy")
+    assert len(tab.points()) == 3, "slim is one point, not one per seed"
+    assert 97.5 in [y for _, y in tab.points()]
+
+
+def test_what_was_chosen_on_validation_says_so_in_the_headline() -> None:
+    data = explained()
+    document = dict(data.document)
+    slim = document["results"][1]
+    cell = {k: slim[k] for k in ("variant", "seed", "exporter", "backend", "input", "device", "device_id", "threads",
+                                 "cpus", "context")}  # fmt: skip
+    document["pick"] = cell | {"probability": 0.9, "runner_up": None, "binding": "validation_drop <= 0.01"}
+    page = render(PageData(document=document, quantiles_ms={}, provenance={}))
+    assert "sure: 90 %; chosen on validation</h1>" in page
+    assert "the test split only reports" in page
+    assert "Binding constraint: validation_drop &lt;= 0.01" in page
 
 
 def test_page_is_one_small_file_that_is_the_same_each_time() -> None:

@@ -9,16 +9,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.report import units
+from harness.report.card import model_card
 from harness.report.headline import percent
 from harness.report.hostile import clean, markdown_text, script_json
 from harness.report.text import markdown, pick_lines, summary
 from harness.report.view import view
+from tests.session_kit import all_runs, build, documented, session
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -93,7 +96,63 @@ def test_a_narrow_terminal_keeps_variant_status_latency_and_caveats_and_names_th
     table = text.partition("\nNot counted")[0]
     assert max(map(len, table.splitlines())) <= 80
     assert re.search(r"lowrank-int8 +\.pte +local +ok +33\.9 ±0\.2 .*bimodal", table)
-    assert "not shown at this width: p90, peak mem, accuracy" in text
+    assert "not shown at this width: why, p90, peak mem, accuracy" in text
+
+
+def test_a_wide_terminal_has_room_for_why_and_a_narrower_one_names_it_as_left_out() -> None:
+    wide = printed(document(), width=250)
+    assert re.search(r"lowrank-int8 +\.pte +local .* \d\.\d×, predicted \d\.\d×: 62 % of MACs wait for memory", wide)
+    assert "not shown" not in wide
+    assert "not shown at this width: why\n" in printed(document(), width=160)
+
+
+def trained_thrice() -> dict[str, Any]:
+    """fp32, three trainings of slim with their control, and int8; judged on the test split."""
+    builds = [build("fp32"), *(build("slim", seed=seed) for seed in (0, 1, 2)), build("int8"), build("control-6ep")]
+    s = session(builds, variants=[{"name": "slim", "control": "control-6ep"}])
+    counts = {0: 390, 1: 396, 2: 384}
+    return documented(s, all_runs(s, scores={("slim", seed): np.arange(400) < n for seed, n in counts.items()}))
+
+
+def test_the_spread_over_seeds_has_a_column_of_its_own_and_no_plus_minus() -> None:
+    text = printed(trained_thrice(), width=250)
+    assert "over seeds %" in text
+    assert len(re.findall(r"slim .* 97\.5 sd 1\.5 \(3 seeds\)", text)) == 3
+    assert "slim .pte seed 1, slim .pte seed 2: represented by seed 0" in text
+    assert "over seeds" not in printed(document(), width=250)
+
+
+def test_a_pick_that_was_trained_several_times_tells_what_it_was_judged_by() -> None:
+    found = trained_thrice()
+    slim = found["results"][1]
+    pick = {k: slim[k] for k in found["front"][0] if k != "probability"}
+    pick |= {"probability": 0.9, "runner_up": None, "binding": None}
+    lines = pick_lines(found | {"pick": pick})
+    assert "Judged by 3 trainings: accuracy 97.5 sd 1.5 % (97.5, 99.0, 96.0)" in lines
+    assert "Chosen on validation" not in "".join(lines)
+    on_validation = pick_lines(found | {"pick": pick, "selected_on": "validation"})
+    assert on_validation[0].endswith("sure: 90 %; chosen on validation")
+
+
+def test_the_model_card_says_what_the_control_is_how_trainings_differ_and_what_steps_took() -> None:
+    found = trained_thrice()
+    result = found["results"][1] | {"steps": [{"step": "finetune", "seconds": 200.0}]}
+    shipped = {"input": "default", "file": "slim.pte", "artifact": {"sha256": "0" * 64}}
+    manifest = {"file": "slim.pte", "files": [shipped], "experiment": "made-up", "label": None, "result": result,
+                "results": [result], "pick": {"probability": 0.9, "binding": None}}  # fmt: skip
+    card = model_card(manifest, found)
+    assert "| accuracy_drop_control | " in card
+    assert "accuracy_drop_control is the loss against `control-6ep`, which was trained as long" in card
+    assert "- accuracy over 3 trainings (seeds 0, 1, 2): mean 97.5 sd 1.5 %" in card
+    assert "- made by: finetune 3.3 min" in card
+    assert "validation split" not in card
+    assert "chosen on the validation split" in model_card(manifest, found | {"selected_on": "validation"})
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0.00 s"), (0.004, "0.00 s"), (0.83, "0.83 s"), (38.4, "38 s"),
+                                             (119.0, "119 s"), (120.0, "2.0 min"), (7200.0, "2.0 h")])  # fmt: skip
+def test_seconds_are_told_in_the_unit_that_suits_them(value: float, text: str) -> None:
+    assert units.seconds(value) == text
 
 
 def test_no_pick_is_explained() -> None:

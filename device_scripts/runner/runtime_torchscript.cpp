@@ -1,7 +1,9 @@
 // TorchScript lite: .ptl files through libtorch's lite interpreter, the same that phones run.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
+#include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/mobile/import.h>
 #include <torch/csrc/jit/mobile/module.h>
 
@@ -95,10 +97,22 @@ class TorchScript : public Runtime {
 
   void load_program(const std::string& path) override {
     try {
+      set_engine(path);
       module_ = torch::jit::_load_for_mobile(path, c10::nullopt);
     } catch (const std::exception& error) {
       refuse_load(error);
     }
+  }
+
+  // Quantized weights are packed for the engine that is set when they are loaded; the file may name the one it was made
+  // for. Another one computes the same but for rounding, so a name that this libtorch has not is passed over.
+  static void set_engine(const std::string& path) {
+    caffe2::serialize::PyTorchStreamReader archive(path);
+    if (!archive.hasRecord("extra/quantized_engine")) return;
+    const auto [data, size] = archive.getRecord("extra/quantized_engine");
+    const std::string wanted(static_cast<const char*>(data.get()), size);
+    for (const at::QEngine engine : at::globalContext().supportedQEngines())
+      if (wanted == c10::toString(engine)) at::globalContext().setQEngine(engine);
   }
 
   void load_method() override {

@@ -9,6 +9,8 @@ from harness.analyze.draws import Raw
 from harness.analyze.objectives import Ranking, ranking
 from harness.analyze.pareto import front, membership
 from harness.analyze.pick import cell, decide
+from harness.analyze.seeds import represented
+from harness.analyze.selection import judged_by, selected_on
 from harness.metrics import constraint
 from harness.types import Constraint, Session
 
@@ -16,15 +18,19 @@ NO_PROBABILITY = "an objective has no interval"
 
 
 def choose(results: Sequence[dict[str, Any]], raw: Sequence[Raw], session: Session) -> dict[str, Any]:
-    """`front`, `picks`, `pick` and `objectives_dropped`. Writes into `results` why one that is ok is not ranked.
+    """`selected_on`, front, picks and dropped objectives. Writes into `results` why one that is ok is not ranked.
 
-    Fronts and picks are made per device and input case; quick sessions have no picks."""
-    experiment = session.package.experiment
-    objectives = list(experiment.get("objectives", ()))
+    Fronts and picks are made per device and input case; quick sessions have no picks. Of a variant with several seeds
+    one result is ranked (seeds.py)."""
+    experiment, on = session.package.experiment, selected_on(session)
+    objectives = list(dict.fromkeys(judged_by(o, on) for o in experiment.get("objectives", ())))
+    spoken_for = represented(results)
+    for i, seed in spoken_for.items():
+        results[i]["reason"] = f"represented by seed {seed}"
     fronts: list[dict[str, Any]] = []
     dropped: dict[str, dict[str, str]] = {}
     for device in _distinct(r["device"] for r in results):
-        indices = [i for i, r in enumerate(results) if r["device"] == device]
+        indices = [i for i, r in enumerate(results) if r["device"] == device and i not in spoken_for]
         ranked = ranking(results, indices, objectives)
         for i, why in ranked.unranked.items():
             results[i]["reason"] = why
@@ -32,8 +38,10 @@ def choose(results: Sequence[dict[str, Any]], raw: Sequence[Raw], session: Sessi
             dropped[device] = dict(ranked.dropped)
         for case in _distinct(results[i]["input"] for i in ranked.ranked):
             fronts += _front(results, raw, ranked, case)
-    found: dict[str, Any] = {"front": fronts, "picks": None, "pick": None, "objectives_dropped": dropped}
-    return found if session.quick else found | picks(results, raw, experiment.get("pick") or {})
+    found: dict[str, Any] = {"selected_on": on, "front": fronts, "picks": None, "pick": None}
+    if not session.quick:
+        found |= picks(results, raw, experiment.get("pick") or {}, on)
+    return found | {"objectives_dropped": dropped}
 
 
 def _front(results: Sequence[dict[str, Any]], raw: Sequence[Raw], ranked: Ranking, case: str) -> list[dict[str, Any]]:
@@ -49,21 +57,25 @@ def _front(results: Sequence[dict[str, Any]], raw: Sequence[Raw], ranked: Rankin
     return [found[k] for k in order]
 
 
-def picks(results: Sequence[dict[str, Any]], raw: Sequence[Raw], rule: Mapping[str, Any]) -> dict[str, Any]:
-    """`picks`: one per device for which something fits. `pick`: that one, or the robust one over all devices."""
-    minimize, confidence = rule.get("minimize", "latency_ms"), rule.get("confidence", 0.9)
-    where = [_constraint(c) for c in rule.get("where", ())]
+def picks(results: Sequence[dict[str, Any]], raw: Sequence[Raw], rule: Mapping[str, Any], on: str) -> dict[str, Any]:
+    """`picks`: one per device for which something fits. `pick`: that one, or the robust one over all devices.
+
+    `on`: the split that decides, `test` or `validation`."""
+    asked: dict[str, Any] = {
+        "minimize": rule.get("minimize", "latency_ms"), "confidence": rule.get("confidence", 0.9),
+        "where": [_constraint(c) for c in rule.get("where", ())], "selected_on": on,
+    }  # fmt: skip
     devices = _distinct(r["device"] for r in results)
     per_device = []
     for device in devices:
         mine = [i for i, r in enumerate(results) if r["device"] == device]
         own, own_raw = [results[i] for i in mine], [raw[i] for i in mine]
-        decision = decide(own, minimize=minimize, where=where, confidence=confidence, raw=own_raw)
+        decision = decide(own, raw=own_raw, **asked)
         per_device.append(decision.pick)
     found = [p for p in per_device if p is not None]
     if len(devices) == 1:
         return {"picks": found, "pick": found[0] if found else None}
-    robust = decide(results, minimize=minimize, where=where, confidence=confidence, raw=raw).pick if devices else None
+    robust = decide(results, raw=raw, **asked).pick if devices else None
     return {"picks": found, "pick": robust}
 
 

@@ -62,14 +62,14 @@ def judge(result: Mapping[str, Any], constraint: Constraint, confidence: float) 
     if sigma is None:
         return Judged(
             constraint=constraint, outcome="undecided", probability=None, value=found.value, short_by=short_by,
-            relative=relative, why="it has no interval", needs=_more(constraint.metric, None),
+            relative=relative, why="it has no interval", needs=_interval_from(found.counted),
         )  # fmt: skip
     distance = _distance(found, constraint.bound)
     probability = _probability(distance, sigma, inside, constraint)
     outcome: Outcome = "holds" if probability >= confidence else "undecided"
     if probability <= 1 - confidence:
         outcome = "fails"
-    needs = _to_settle(constraint.metric, found, sigma, distance, confidence) if outcome == "undecided" else None
+    needs = _to_settle(found, sigma, distance, confidence) if outcome == "undecided" else None
     return Judged(
         constraint=constraint, outcome=outcome, probability=probability, value=found.value, short_by=short_by,
         relative=relative, needs=needs,
@@ -91,18 +91,18 @@ def _probability(distance: float, sigma: float, inside: bool, constraint: Constr
     return float(ndtr(distance / sigma if inside else -distance / sigma))
 
 
-def _to_settle(metric: str, found: Figure, sigma: float, distance: float, confidence: float) -> str:
+def _to_settle(found: Figure, sigma: float, distance: float, confidence: float) -> str:
+    """The remedy: the width of an interval shrinks as 1/√n."""
     from scipy.special import ndtri
 
     if distance == 0:
         return "the value lies on the bound: no number of samples settles that"
+    if found.samples is None:
+        return "more seeds or samples would settle it" if found.counted == "seeds" else _interval_from(found.counted)
     times = (sigma * float(ndtri(confidence)) / distance) ** 2
-    return _more(metric, None if found.samples is None else max(found.samples + 1, math.ceil(found.samples * times)))
+    return f"about {max(found.samples + 1, math.ceil(found.samples * times)):,} {found.counted} would settle it"
 
 
-def _more(metric: str, count: int | None) -> str:
-    """The remedy: the width of an interval shrinks as 1/√n."""
-    sampled = metric.partition(".")[0] in ("accuracy", "accuracy_drop")
-    if count is not None:
-        return f"about {count:,} {'samples' if sampled else 'repeats'} would settle it"
-    return "a metric with a score per sample" if sampled else "at least 2 repeats"
+def _interval_from(counted: str) -> str:
+    """What would give an interval at all."""
+    return "at least 2 repeats" if counted == "repeats" else "a metric with a score per sample"

@@ -24,10 +24,13 @@ Floats = NDArray[np.float64]
 class Raw:
     """Raw values behind one result. `blocks`: metric (with statistic) -> block of the schedule -> that run's value.
 
-    `samples`: metric -> one value per evaluation sample, in the same order for every result."""
+    `samples`: metric -> one value per evaluation sample, in the same order for every result; of a variant that was
+    trained several times, the mean over its trainings. `trainings`: metric -> the standard error that these add, and
+    its degrees of freedom."""
 
     blocks: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     samples: Mapping[str, Floats] = field(default_factory=dict)
+    trainings: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 def draw(
@@ -53,6 +56,10 @@ def draw(
     if scores:
         centre = np.array([figures[i].value for i in scores])
         out[:, list(scores)] = centre + _over_samples(np.stack(list(scores.values())), count, rng)
+    for i in scores:
+        if (own := raw[i]) and metric in own.trainings:  # one variant's trainings have nothing to do with another's
+            error, df = own.trainings[metric]
+            out[:, i] += error * rng.standard_t(df, count)
     for i in sorted(set(range(len(figures))) - set(by_runs) - set(scores)):
         out[:, i] = from_interval(figures[i], rng.standard_normal(count))
     return out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analyze.intervals import Z95
-from harness.metrics import METRICS
+from harness.metrics import METRICS, TASK_METRICS
 from harness.types import Objective
 
 #: metrics whose intervals were made on logarithms: their spread is a factor
@@ -21,7 +21,9 @@ FACTORS = frozenset(
 class Figure:
     """`low`/`high`: the 95 % interval, None where there is none. `factor`: spread is multiplicative (log-normal).
 
-    `lower_is_better` is the metric's direction, for a task metric the one that the experiment gives."""
+    `lower_is_better` is the metric's direction, for a task metric the one that the experiment gives. `samples`: how
+    many values (`counted`: `samples`, `repeats`, or several `seeds`) made the interval, where more would narrow it
+    as 1/√n."""
 
     value: float
     low: float | None
@@ -29,6 +31,7 @@ class Figure:
     factor: bool
     lower_is_better: bool
     samples: int | None = None
+    counted: str = "repeats"
 
     @property
     def exact(self) -> bool:
@@ -51,7 +54,9 @@ class Figure:
 
 
 def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
-    """The figure named `METRIC[.STAT]`, or the reason why there is none."""
+    """The figure named `METRIC[.STAT]`, or the reason why there is none.
+
+    Of a variant with several seeds it is the mean over them, with the interval that has both parts (seeds.py)."""
     name, stat = Objective(metric=metric).key
     found = result.get("metrics", {}).get(name)
     if not isinstance(found, Mapping):
@@ -64,11 +69,14 @@ def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return f"{name} has no {stat}"
     interval = found.get("ci95") if stat == "value" else found.get("ci95_of", {}).get(stat)
-    low, high = map(float, interval) if isinstance(interval, list | tuple) else (None, None)
     better = found.get("better") or METRICS[name].better
-    samples = found.get("samples") if name in ("accuracy", "accuracy_drop") else result.get("repeats")
+    counted = "samples" if name in TASK_METRICS else "repeats"
+    samples = found.get("samples") if counted == "samples" else result.get("repeats")
+    if seeds := found.get("seeds"):
+        value, interval, samples, counted = seeds["mean"], seeds["ci95"], None, "seeds"
+    low, high = map(float, interval) if isinstance(interval, list | tuple) else (None, None)
     return Figure(
         value=float(value), low=low, high=high, lower_is_better=better == "lower",
         factor=name in FACTORS and value > 0 and (low is None or low > 0),
-        samples=samples if isinstance(samples, int) else None,
+        samples=samples if isinstance(samples, int) else None, counted=counted,
     )  # fmt: skip

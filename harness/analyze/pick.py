@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.analyze.constraints import Judged, judge
 from harness.analyze.draws import Raw, draw
 from harness.analyze.figure import Figure, figure
+from harness.analyze.selection import judged_by
 from harness.types import Constraint
 
 Floats = NDArray[np.float64]
@@ -67,11 +68,15 @@ def decide(
     where: Sequence[Constraint] = (),
     confidence: float = 0.9,
     raw: Sequence[Raw | None] | None = None,
+    selected_on: str = "test",
     seed: int = 0,
 ) -> Decision:
     """The pick over all places in `results`; rows without a device, and those not ranked, are no candidates.
 
-    For a metric where higher is better the largest value is taken. `raw[i]` belongs to `results[i]`."""
+    For a metric where higher is better the largest value is taken. `raw[i]` belongs to `results[i]`.
+    `selected_on`: with `validation`, that split's accuracy and loss are judged wherever the test's are named."""
+    minimize = judged_by(minimize, selected_on)
+    where = [replace(c, metric=judged_by(c.metric, selected_on)) for c in where]
     usable = [i for i, r in enumerate(results) if r["device"] and r["status"] == "ok" and r["reason"] is None]
     places = sorted({_place(r) for r in results if r["device"] is not None})
     if not usable:

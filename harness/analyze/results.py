@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from harness.analyze import measured
-from harness.analyze.accuracy import Score, Task, accuracy, accuracy_drop, score
 from harness.analyze.choose import choose
 from harness.analyze.draws import Raw
+from harness.analyze.losses import Losses
+from harness.analyze.peers import Peers
 from harness.analyze.rows import Planned, Row, rows
+from harness.analyze.seeds import add_seeds
 from harness.analyze.stats import QUANTILES
 from harness.analyze.status import caveats, number, run_quantiles, verdict
+from harness.analyze.task import Task
+from harness.analyze.why import steps, why
 from harness.metrics import METRICS
 from harness.types import DeviceFacts, DeviceSpec, Run, Session
 
@@ -61,24 +65,33 @@ def quantiles(session: Session, runs: Sequence[Run]) -> Mapping[int, list[float]
 def _results(session: Session, planned_rows: Sequence[Row], name_of: NameOf) -> tuple[list[dict[str, Any]], list[Raw]]:
     planned, task = Planned.of(session), Task.of(session)
     verdicts = [verdict(row, planned, session.finished_utc is not None) for row in planned_rows]
-    scores = [score(row, session, task) if row.device else Score() for row in planned_rows]
-    references = _references(planned_rows, task)
+    peers = Peers.of(planned_rows, verdicts)
+    losses = Losses.of(session, task, peers)
     results, raw = [], []
     for i, row in enumerate(planned_rows):
         status, reason = verdicts[i]
-        metrics: dict[str, Any] = {}
-        samples: dict[str, Any] = {}
-        if row.device:
-            r = _reference_of(row, references)
-            metrics = _metrics(row, planned, status)
-            metrics["accuracy"] = accuracy(row, scores[i], session, task)
-            why = _no_reference(r, task, planned_rows, verdicts)
-            usable = scores[r] if r is not None and verdicts[r][0] == "ok" else None
-            metrics["accuracy_drop"] = accuracy_drop(scores[i], usable, task, r == i, why)
-            samples = _paired_samples(scores[i], usable, task)
+        metrics = _metrics(row, planned, status) | losses.metrics(i) if row.device else {}
         results.append(_result(row, status, reason, metrics, planned, name_of))
-        raw.append(Raw(blocks=_blocks(row), samples=samples))
+        raw.append(Raw(blocks=_blocks(row), samples=losses.samples(i) if row.device else {}))
+    for i, result in enumerate(results):
+        result["why"] = _why(i, results, raw, peers, task.reference) if planned_rows[i].device else None
+    add_seeds(results, raw)
     return results, raw
+
+
+def _why(
+    i: int, results: Sequence[Mapping[str, Any]], raw: Sequence[Raw], peers: Peers, reference: str
+) -> dict[str, Any]:
+    r = peers.beside(i, reference)
+    if r == i:
+        return measured.absent("this is the reference")
+    if not peers.usable(i):
+        return measured.absent(f"the result is {results[i]['status']}")
+    if r is None or not peers.usable(r):
+        return measured.absent(peers.why_not(r, f"the reference {reference}"))
+    builds = peers.rows[i].build, peers.rows[r].build
+    latencies = results[i]["metrics"]["latency_ms"], results[r]["metrics"]["latency_ms"]
+    return why(*builds, *latencies, raw[i].blocks.get("latency_ms", {}), raw[r].blocks.get("latency_ms", {}))
 
 
 def _result(
@@ -96,6 +109,7 @@ def _result(
         "runs": [r.id for r in counted],
         "artifact": _artifact(row, reason),
         "metrics": {name: metrics[name] for name in METRICS if name in metrics},
+        "steps": steps(row.build),
     }
 
 
@@ -125,7 +139,7 @@ def _runtime(row: Row) -> str | None:
 
 
 def _metrics(row: Row, planned: Planned, status: str) -> dict[str, Any]:
-    """Every metric of the table, measured or absent with the reason; but accuracy, which needs the reference."""
+    """Every metric of the table, measured or absent with the reason; but the task's, which need other rows."""
     metrics = {
         **measured.latency(row),
         "first_inference_ms": measured.once_per_run(row, "latency", "first_inference_ms"),
@@ -141,49 +155,6 @@ def _metrics(row: Row, planned: Planned, status: str) -> dict[str, Any]:
         timed = ("latency_ms", "throughput_ips", "first_inference_ms", "load_ms")
         metrics |= dict.fromkeys(timed, measured.absent("output check failed"))
     return metrics
-
-
-References = Mapping[tuple[Any, ...], Mapping[int, int]]
-
-
-def _comparable(row: Row) -> tuple[Any, ...]:
-    device = row.device.spec.name if row.device else None
-    return (row.build.exporter, row.build.input, device, row.threads, row.cpus)
-
-
-def _references(planned_rows: Sequence[Row], task: Task) -> References:
-    """What a cell is compared with: comparable cell -> seed -> index of the reference variant's row."""
-    found: dict[tuple[Any, ...], dict[int, int]] = {}
-    for i, row in enumerate(planned_rows):
-        if row.build.variant == task.reference:
-            found.setdefault(_comparable(row), {})[row.build.seed] = i
-    return found
-
-
-def _reference_of(row: Row, references: References) -> int | None:
-    """The reference of the same seed, else of its first; one that did not build has a single row for all devices."""
-    bare = (row.build.exporter, row.build.input, None, None, None)
-    seeds = references.get(_comparable(row)) or references.get(bare) or {}
-    return seeds.get(row.build.seed, next(iter(seeds.values()), None))
-
-
-def _no_reference(
-    r: int | None, task: Task, planned_rows: Sequence[Row], verdicts: Sequence[tuple[str, str | None]]
-) -> str:
-    if r is None:
-        return f"the reference {task.reference} has no result of this format, threads and cpus"
-    status, reason = verdicts[r]
-    return f"the reference {task.reference} is {status}" + (f": {reason}" if reason else "")
-
-
-def _paired_samples(own: Score, reference: Score | None, task: Task) -> dict[str, Any]:
-    if own.samples is None:
-        return {}
-    found = {"accuracy": own.samples}
-    if reference is not None and reference.samples is not None and reference.count == own.count:
-        sign = -1.0 if task.better == "lower" else 1.0
-        found["accuracy_drop"] = sign * (reference.samples - own.samples)
-    return found
 
 
 def _blocks(row: Row) -> dict[str, dict[int, float]]:

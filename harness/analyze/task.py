@@ -129,6 +129,6 @@ def _unpacked(text: Any, count: int) -> Floats | None:
         return None
     try:
         packed = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * count + 1)
-    except (binascii.Error, zlib.error, ValueError):
+    except (binascii.Error, zlib.error, ValueError, OverflowError):
         return None
     return _usable(np.frombuffer(packed, "<f4")) if len(packed) == 4 * count else None

@@ -1,5 +1,5 @@
-"""The build job: compress and export one variant, in any process. Three functions and their values are all of it."""
+"""The build job: compress and export one variant, in any process. Four functions and their values are all of it."""
 
-from harness.build.job import BuildTask, Prepared, build_variant, preflight, prepare
+from harness.build.job import BuildTask, Prepared, build_variant, preflight, prepare, sensitivity
 
-__all__ = ["BuildTask", "Prepared", "build_variant", "preflight", "prepare"]
+__all__ = ["BuildTask", "Prepared", "build_variant", "preflight", "prepare", "sensitivity"]

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment, Export, VariantSpec
 
 log = logging.getLogger("harness.build")
+SENSITIVITY_BATCHES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,25 @@ def preflight(experiment: Experiment) -> dict[str, str]:
             except HarnessError as error:
                 found[spec.name] = _told(error)
         return found
+
+
+def sensitivity(task: BuildTask) -> list[dict[str, Any]]:
+    """Each layer of the variant's last eager form (JSON values, in the model's order): what treating it alone costs.
+
+    Raises UserCodeError for a model or data that cannot be used, HarnessError where a step fails."""
+    from harness.compress.pt2e import calibration_batches
+    from harness.compress.sensitivity import layer_sensitivities
+
+    with _worker():
+        loaded = load(task.experiment)
+        require_train(task.experiment, loaded.data)
+        job = Job(loaded=loaded, variant=task.variant, say=_teller(task))
+        model, bench = job.eager(), job.bench(0)
+        batches = calibration_batches(model, bench, SENSITIVITY_BATCHES)
+        module: Any = model.module
+        found = layer_sensitivities(module, model.example_inputs, batches, evaluate=bench.evaluate,
+                                    progress=bench.progress)
+        return [asdict(layer) for layer in found]
 
 
 def build_variant(task: BuildTask) -> tuple[Build, ...]:
@@ -335,7 +355,7 @@ def _nulls(experiment: Experiment, folder: Path) -> dict[str, Artifact]:
 
 
 def _teller(task: BuildTask) -> Any:
-    """Writes what is being done to `progress/<variant>-<seed>.txt`, one line, whole at any moment; the host reads it."""
+    """Writes what is being done to `progress/VARIANT-SEED.txt`, one line, whole at any moment; the host reads it."""
     path = task.folder / "progress" / f"{task.variant.name}-{task.variant.seed}.txt"
 
     def say(text: str) -> None:

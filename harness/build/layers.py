@@ -14,6 +14,9 @@ LANE = 8
 #: a layer with fewer multiply-accumulates per byte that it reads or writes is held up by memory. A judgement: one core
 #: of a phone does some 20 G fp32 multiply-accumulates a second and is given some 5 to 10 GB/s
 MACS_PER_BYTE = 4
+#: weights that a core's caches hold are not read from memory again at each inference. A judgement: phones' cores have
+#: 0.25 to 1 MB of second level cache, and a share of some MB of the third
+CACHE_BYTES = 1_000_000
 #: bytes of a weight and of an activation, (linear layers, others)
 _WIDTHS: dict[Precision, tuple[tuple[float, float], tuple[float, float]]] = {
     "fp32": ((4, 4), (4, 4)),
@@ -36,7 +39,8 @@ class Layer:
 
 def profile(module: Any, inputs: tuple[Any, ...], precision: Precision) -> dict[str, Any]:
     """`macs`, and of these `linear_macs`, `odd_channel_macs` (a channel count that is no multiple of 8; a first
-    layer's ≤ 4 inputs and the outputs of the layers that make the output are what they are) and `memory_bound_macs`;
+    layer's ≤ 4 inputs and the outputs of the layers that make the output are what they are) and `memory_bound_macs`
+    (few for what is moved, in a model whose weights fit no cache);
     `unstructured_zeros`: share of weights that are zero though their output channel is not; `weight_bytes`.
 
     `module` is the last eager form, `precision` what its weights are in the file."""
@@ -47,11 +51,12 @@ def profile(module: Any, inputs: tuple[Any, ...], precision: Precision) -> dict[
         weights += rows.numel()
         zeros += int(((rows == 0) & (rows != 0).any(1, keepdim=True)).sum())
         weight_bytes += rows.numel() * _WIDTHS[precision][0 if name == "linear" else 1][0]
+    bound = sum(layer.macs for layer in layers if layer.macs < MACS_PER_BYTE * layer.moved_bytes)
     return {
         "macs": sum(layer.macs for layer in layers),
         "linear_macs": sum(layer.macs for layer in layers if layer.linear),
         "odd_channel_macs": sum(layer.macs for layer in layers if layer.odd),
-        "memory_bound_macs": sum(la.macs for la in layers if la.macs < MACS_PER_BYTE * la.moved_bytes),
+        "memory_bound_macs": bound if weight_bytes > CACHE_BYTES else 0,
         "unstructured_zeros": zeros / weights if weights else 0.0,
         "weight_bytes": round(weight_bytes),
     }

@@ -183,7 +183,7 @@ class Job:
             technique = registry.load("technique", step.name)
             if hasattr(technique, "preflight"):
                 params = technique.Params.model_validate(dict(step.params))
-                technique.preflight(params, self.loaded.model, self._bench(index))
+                technique.preflight(params, self.loaded.model, self.bench(index))
 
     def eager(self) -> Compressed:
         """A fresh copy of the last eager form. Raises HarnessError where a step fails."""
@@ -220,13 +220,14 @@ class Job:
         self.say(step.name)
         params = technique.Params.model_validate(dict(step.params))
         began = time.perf_counter()
-        result: Compressed = technique().apply(model, params, self._bench(index))
+        result: Compressed = technique().apply(model, params, self.bench(index))
         return result.with_(costs=(*model.costs, (step.name, time.perf_counter() - began)))
 
-    def _bench(self, index: int) -> Workbench:
+    def bench(self, index: int) -> Workbench:
+        """What the step at `index` may use."""
         experiment, data, seed = self.loaded.experiment, self.loaded.data, self._seed(index)
         splits: dict[str, Any] = data.bench_splits(seed) if data else {}
-        name = self.variant.steps[index].name
+        name = self.variant.steps[index].name if self.variant.steps else "layers"
         return Workbench(
             seed=seed, teacher=self.loaded.model, example_inputs=next(iter(self.loaded.cases.values())),
             loss=data.loss if data else None, batch_size=experiment.train.batch_size,

@@ -156,6 +156,7 @@ def decided(
         where=where,
         confidence=rule.get("confidence", 0.9),
         raw=[raw[i] for i in asked],
+        selected_on=document["selected_on"],
     )
 
 

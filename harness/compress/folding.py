@@ -73,9 +73,12 @@ def _fused(layer: Any, norm: Any) -> Any:
     from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
     if isinstance(layer, nn.Linear):
-        return fuse_linear_bn_eval(layer, norm)
-    transposed: bool = layer.transposed
-    return fuse_conv_bn_eval(layer, norm, transposed)
+        fused: Any = fuse_linear_bn_eval(layer, norm)
+    else:
+        fused = fuse_conv_bn_eval(layer, norm, bool(layer.transposed))
+    trained = norm if norm.affine else layer
+    fused.bias.requires_grad_(trained.bias is not None and trained.bias.requires_grad)  # torch's is that of the layer
+    return fused
 
 
 def _set(model: Any, name: str, module: Any) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.loading import flatten
 
 
 def halved(module: Any, inputs: tuple[Any, ...]) -> Any:
@@ -17,9 +16,10 @@ def halved(module: Any, inputs: tuple[Any, ...]) -> Any:
 
     Raises HarnessError where a weight or an output for `inputs` is finite in fp32 and not in fp16 (above 65504)."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     with torch.no_grad():
-        before, _ = flatten(module(*inputs))
+        before = tree_leaves(module(*inputs))
     finite = {name: bool(t.isfinite().all()) for name, t in module.state_dict().items()}
     module.half()
     for name, tensor in module.state_dict().items():
@@ -28,7 +28,7 @@ def halved(module: Any, inputs: tuple[Any, ...]) -> Any:
                                "scale the weights or the inputs of this layer down")
     wrapped = _wrapper()(module, [t.dtype for t in before])
     with torch.no_grad():
-        after, _ = flatten(wrapped(*inputs))
+        after = tree_leaves(wrapped(*inputs))
     if any(a.is_floating_point() and b.isfinite().all() and not a.isfinite().all()
            for a, b in zip(after, before, strict=True)):
         raise HarnessError("quantize_pt2e: in fp16 the outputs for the example inputs are not finite",

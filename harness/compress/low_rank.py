@@ -1,37 +1,51 @@
-"""low_rank: a layer's weight matrix as the product of two thinner ones, by singular value decomposition.
-
-A Linear becomes two. A convolution's kernel is unfolded to a matrix O x (I·k·k): it becomes a convolution of the
-same kernel to r channels, then one of kernel 1 (Zhang et al., Accelerating Very Deep Convolutional Networks, 2016).
-"""
+"""low_rank: layers as chains of smaller ones, by a decomposition of their weights."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field, model_validator
 
+from harness.compress.channels import count
+from harness.compress.factorize import Factorization, Method, built, factorization, pays
 from harness.compress.outputs import named_layers
-from harness.compress.params import Count, Params, Real
+from harness.compress.params import Count, Params, Real, Share
+from harness.compress.ranks import within_budget
 from harness.compress.training import fixed
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.interfaces import Compressed, Technique, Workbench
+from harness.loading import first_line
+from harness.quiet import quiet
+
+STEP = "low_rank"
 
 
 class LowRankParams(Params):
+    method: Annotated[
+        Method,
+        Field(description="svd; tucker or cp for convolutions with a kernel above 1, and svd for all other layers"),
+    ] = "svd"
     energy: Annotated[
         Annotated[Real, Field(gt=0, le=1)] | None,
-        Field(description="smallest rank with this share of the squared singular values (0.8 if none is given)"),
+        Field(description="smallest rank with this share of the squared singular values, for cp of the squared "
+                          "weights (0.8 if none is given)"),
     ] = None
     rank: Annotated[Count | None, Field(description="this rank in every layer")] = None
-    ratio: Annotated[Annotated[Real, Field(gt=0, lt=1)] | None, Field(description="this share of the full rank")] = None
-    ignore: Annotated[list[str], Field(default_factory=list, description="layers to leave as they are")]
+    ratio: Annotated[Share | None, Field(description="this share of the full rank")] = None
+    budget: Annotated[
+        Annotated[Real, Field(ge=0)] | None,
+        Field(description="the least energy, one for all layers, that loses at most this much of the metric on "
+                          "validation"),
+    ] = None
+    ignore: Annotated[list[str], Field(default_factory=list, description="layers to leave as they are, name or glob")]
     threads: Annotated[int, Field(ge=1, le=256, description="threads of this step; part of its key")] = 1
 
     @model_validator(mode="after")
     def _one(self) -> LowRankParams:
-        if sum(value is not None for value in (self.energy, self.rank, self.ratio)) > 1:
-            raise ValueError("give at most one of energy, rank, ratio")
+        if sum(value is not None for value in (self.energy, self.rank, self.ratio, self.budget)) > 1:
+            raise ValueError("give at most one of energy, rank, ratio, budget")
         return self
 
 
@@ -40,104 +54,148 @@ class LowRank:
     accepts: ClassVar[frozenset[str]] = frozenset({"eager"})
     gives: ClassVar[str] = "eager"
     needs_train: ClassVar[bool] = False
-    seeded: ClassVar[bool] = False
-    reads_data: ClassVar[bool] = False
+    renames: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, str]] = {
+        "zeros": "its factors are dense, the zeros would be lost",
+        "values": "its factors are new, the shared values would be lost",
+    }
+
+    @staticmethod
+    def traits(params: Any) -> dict[str, Any]:
+        return {"seeded": params.method == "cp", "reads_data": params.budget is not None}
+
+    @staticmethod
+    def preflight(params: Any, model: Any, bench: Workbench) -> None:
+        _candidates(model, bench.example_inputs, params)
+        if params.budget is not None:
+            _evaluate(bench)
 
     def apply(self, model: Compressed, params: Any, bench: Workbench) -> Compressed:
+        """Raises HarnessError where no layer gets smaller, or none within the budget."""
         import torch
 
         module: Any = model.module
-        with fixed(0, params.threads), torch.no_grad():
-            ignored = {id(layer) for layer in named_layers(module, params.ignore, "low_rank")}
-            split, skipped = [], []
-            for name, layer in _candidates(module, model.example_inputs):
-                if id(layer) in ignored:
-                    continue
-                found = _split(layer, params)
-                if found is None:
-                    skipped.append(name)
-                    continue
-                _replace(module, name, found)
-                split.append(f"{name} rank {found[0].weight.shape[0]}")
+        before, asked, notes = count(module), params, []
+        with fixed(bench.seed, params.threads), torch.no_grad(), quiet():
+            found = {}
+            for name, layer, shape in _candidates(module, model.example_inputs, params):
+                with _decomposing(name):
+                    found[name] = factorization(layer, shape, params.method, bench.seed)
+            if params.budget is not None:
+                asked, note = _chosen(module, found, params, bench)
+                notes.append(note)
+            split, whole = _split(module, found, asked, bench.progress)
         if not split:
-            raise HarnessError("low_rank: no layer gets smaller at this rank", "lower energy, rank or ratio")
-        notes = [f"low_rank: {', '.join(split)}"]
-        if skipped:
-            notes.append(f"low_rank: left whole, the factors would be larger: {', '.join(skipped)}")
+            raise HarnessError(f"{STEP}: no layer gets smaller at this rank", "lower energy, rank or ratio")
+        notes += [f"{STEP}: {params.method}, {before} parameters, {count(module)} left",
+                  f"{STEP}: {', '.join(split)}"]
+        if whole:
+            notes.append(f"{STEP}: left whole, the factors would be larger: {', '.join(whole)}")
         return model.with_(module=module.eval(), notes=(*model.notes, *notes))
 
 
-def _candidates(module: Any, inputs: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    """Plain Linear and ungrouped convolutions that are called as layers and share their weight with nothing.
+def _split(
+    module: Any, found: Mapping[str, Factorization], asked: Any,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> tuple[list[str], list[str]]:
+    """Puts the chains in place. Returns the layers with their ranks, and those for which it would not pay."""
+    split, whole = [], []
+    for index, (name, one) in enumerate(found.items()):
+        progress(index, len(found), name)
+        with _decomposing(name):
+            ranks = one.ranks(asked)
+            chain = built(one, ranks) if ranks is not None and pays(one, ranks) else None
+        if ranks is None or chain is None:
+            whole.append(name)
+            continue
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, chain)
+        split.append(f"{name} rank {' x '.join(map(str, ranks))}")
+    return split, whole
 
-    (Attention reads `out_proj.weight` without calling the layer; a subclass may do anything with its weight.)"""
+
+@contextlib.contextmanager
+def _decomposing(name: str) -> Iterator[None]:
+    """Names the layer where LAPACK or tensorly fail on its weight: not converged, singular."""
+    try:
+        yield
+    except Exception as error:
+        raise HarnessError(f"{STEP}: {name} cannot be decomposed: {first_line(error)}",
+                           "take another rank or method, or name it in `ignore`") from error
+
+
+def _chosen(module: Any, found: Mapping[str, Factorization], params: Any, bench: Workbench) -> tuple[Any, str]:
+    """The parameters with the energy that validation allows, and a note of it."""
+
+    def at(energy: float) -> Any:
+        return params.model_copy(update={"energy": energy, "budget": None})
+
+    energy, drop = within_budget(module, lambda work, energy: _split(work, found, at(energy)),
+                                 _evaluate(bench), params.budget, bench.progress, STEP)
+    return at(energy), (f"{STEP}: energy {energy:g} chosen on validation, which loses {drop:.3g} by it; the budget is "
+                        f"{params.budget:g}")
+
+
+def _evaluate(bench: Workbench) -> Callable[[Any], float]:
+    """Raises UsageError where nothing can tell what a rank loses."""
+    if bench.evaluate is None:
+        raise UsageError(f"{STEP}: budget needs a validation split and a metric to judge by",
+                         "give them in `data`, or take energy, rank or ratio")
+    return bench.evaluate
+
+
+def _candidates(module: Any, inputs: tuple[Any, ...], params: Any) -> list[tuple[str, Any, tuple[int, ...]]]:
+    """Names and layers that can be split, and the shape of each one's (first) input: plain Linear and ungrouped
+    convolutions that are called as layers and share their weight with nothing.
+
+    (Attention reads `out_proj.weight` without calling the layer; a subclass may do anything with its weight.)
+    Raises UsageError for a name in `ignore` that matches no layer, HarnessError where there is no layer to split."""
     from torch import nn
 
-    called: set[int] = set()
-    hooks = [m.register_forward_hook(lambda layer, _args, _out: called.add(id(layer))) for m in module.modules()]
+    ignored = {id(m) for layer in named_layers(module, params.ignore, STEP) for m in layer.modules()}
+    shapes, owners = _input_shapes(module, inputs), _owners(module)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    found = [
+        (name, layer, shapes[layer]) for name, layer in module.named_modules()
+        if name and type(layer) in kinds and layer in shapes and getattr(layer, "groups", 1) == 1
+        and owners[id(layer.weight)] == 1 and not hasattr(layer, "parametrizations")
+    ]
+    if not found:
+        raise HarnessError(f"{STEP}: the model has no layer that can be split: no linear layer and no ungrouped "
+                           "convolution that it calls and whose weight is its own")
+    left = [one for one in found if id(one[1]) not in ignored]
+    if not left:
+        raise HarnessError(f"{STEP}: no layer is left", "`ignore` names all that can be split")
+    return left
+
+
+def _input_shapes(module: Any, inputs: tuple[Any, ...]) -> dict[Any, tuple[int, ...]]:
+    """Of each module that is called with a tensor, the first time."""
+    import torch
+
+    shapes: dict[Any, tuple[int, ...]] = {}
+
+    def see(layer: Any, args: Any, output: Any) -> None:
+        if args and isinstance(args[0], torch.Tensor):
+            shapes.setdefault(layer, tuple(args[0].shape))
+
+    hooks = [layer.register_forward_hook(see) for layer in module.modules()]
     try:
-        module(*inputs)
+        with torch.no_grad():
+            module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
+    return shapes
+
+
+def _owners(module: Any) -> dict[int, int]:
+    """By id of a parameter, how many layers have it."""
     owners: dict[int, int] = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [
-        (name, layer) for name, layer in module.named_modules()
-        if name and type(layer) in kinds and id(layer) in called and getattr(layer, "groups", 1) == 1
-        and owners[id(layer.weight)] == 1 and not hasattr(layer, "parametrizations")
-    ]
-
-
-def rank_for(values: Any, params: Any) -> int:
-    """How many singular values (descending) to keep, at least 1."""
-    full = len(values)
-    if params.rank is not None:
-        return min(int(params.rank), full)
-    if params.ratio is not None:
-        return max(1, math.floor(float(params.ratio) * full))
-    share = (values.double() ** 2).cumsum(0) / (values.double() ** 2).sum().clamp_min(1e-300)
-    energy = params.energy if params.energy is not None else 0.8
-    return max(1, min(full, int((share < energy - 1e-12).sum()) + 1))
-
-
-def _split(layer: Any, params: Any) -> tuple[Any, Any] | None:
-    """The two layers, or None where they would not be smaller: r·(I·k·k + O) >= O·I·k·k."""
-    import torch
-    from torch import nn
-
-    weight = layer.weight.detach()
-    matrix = weight.reshape(len(weight), -1)
-    u, s, v = torch.linalg.svd(matrix.float(), full_matrices=False)
-    rank = rank_for(s, params)
-    if rank * (matrix.shape[0] + matrix.shape[1]) >= matrix.numel():
-        return None
-    root = s[:rank].sqrt()
-    inner, outer = root[:, None] * v[:rank], u[:, :rank] * root
-    bias = layer.bias is not None
-    if isinstance(layer, nn.Linear):
-        first: Any = nn.Linear(layer.in_features, rank, bias=False)
-        second: Any = nn.Linear(rank, layer.out_features, bias=bias)
-    else:
-        kind: Any = type(layer)
-        first = kind(layer.in_channels, rank, layer.kernel_size, stride=layer.stride, padding=layer.padding,
-                     dilation=layer.dilation, bias=False, padding_mode=layer.padding_mode)
-        second = kind(rank, layer.out_channels, 1, bias=bias)
-    first.weight.copy_(inner.reshape(first.weight.shape))
-    second.weight.copy_(outer.reshape(second.weight.shape))
-    if bias:
-        second.bias.copy_(layer.bias)
-    return first.to(weight.dtype), second.to(weight.dtype)
-
-
-def _replace(module: Any, name: str, layers: tuple[Any, Any]) -> None:
-    from torch import nn
-
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, nn.Sequential(*layers))
+    return owners
 
 
 _: type[Technique] = LowRank

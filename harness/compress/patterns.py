@@ -28,9 +28,10 @@ def keeper(
     """Call the result after each optimizer step: it projects every named weight onto the pattern that it has now, or
     that it has in the model `like`.
 
-    Zeros: the product with the mask. Values: each weight becomes the mean of those it was equal to (for plain
-    gradient descent this is the descent on the shared value: Han et al., Deep Compression, 2016, section 3). Names
-    that the model has no longer, or of another shape, are passed over."""
+    Zeros are set anew (a product with the mask would make half of them -0.0, which zips worse). Values: each weight
+    becomes the mean of those it was equal to (for plain gradient descent this is the descent on the shared value: Han
+    et al., Deep Compression, 2016, section 3). Names that the model has no longer, or of another shape, are passed
+    over."""
     import torch
 
     weights, models = dict(model.named_parameters()), dict((like or model).named_parameters())
@@ -51,17 +52,15 @@ def _projection(weight: Any, pattern: Any, kinds: frozenset[str]) -> Callable[[]
     import torch
 
     with torch.no_grad():
-        mask = (pattern != 0) if ZEROS in kinds else None
+        zero = (pattern == 0) if ZEROS in kinds else torch.zeros_like(pattern, dtype=torch.bool)
         if VALUES not in kinds:
-            return lambda: weight.mul_(mask)
+            return lambda: weight.masked_fill_(zero, 0.0)
         values, index = torch.unique(pattern, return_inverse=True)
         flat = index.reshape(-1)
         counts = torch.bincount(flat, minlength=len(values)).to(weight.dtype)
 
     def shared() -> None:
         sums = torch.zeros_like(values).index_add_(0, flat, weight.reshape(-1))
-        weight.copy_((sums / counts)[index])
-        if mask is not None:
-            weight.mul_(mask)
+        weight.copy_((sums / counts)[index].masked_fill_(zero, 0.0))
 
     return shared

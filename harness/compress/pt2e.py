@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from harness.compress.outputs import layer_names
 from harness.errors import HarnessError
 from harness.interfaces import Compressed, Workbench
 from harness.loading import first_line
+from harness.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +23,14 @@ def check_exportable(module: Any, inputs: Inputs, step: str) -> Any:
     """torch.export's program of `module` on `inputs`. Raises HarnessError naming what cannot be exported."""
     import torch
 
-    try:
-        with torch.no_grad():
-            return torch.export.export(module, inputs)
-    except Exception as error:  # torch.export raises whatever its tracing meets
-        raise HarnessError(f"{step}: torch.export cannot export this model: {first_line(error)}",
-                           "the forward must not branch on tensor values: use torch.where or torch.cond") from error
+    with quiet():  # what torch prints of the graph where it fails is not for our user
+        try:
+            with torch.no_grad():
+                return torch.export.export(module, inputs)
+        except Exception as error:  # torch.export raises whatever its tracing meets
+            failed = error
+    raise HarnessError(f"{step}: torch.export cannot export this model: {first_line(failed)}",
+                       "the forward must not branch on tensor values: use torch.where or torch.cond") from failed
 
 
 def exported(model: Compressed, free_batch: bool) -> tuple[Any, bool]:
@@ -76,11 +80,40 @@ def quantizer(config: Any, kept: Iterable[str]) -> Any:
     return made.set_filter_function(lambda node: names.isdisjoint(layers_of(node)))
 
 
-def check_quantized(graph: Any, step: str) -> None:
-    """Raises HarnessError where the converted graph has nothing quantized in it."""
+def converted(prepared: Any, step: str) -> Any:
+    """The program in integers. Raises HarnessError where nothing in it is quantized."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    graph = convert_pt2e(prepared)
     if not any("quantize" in str(node.target) for node in graph.graph.nodes if node.op == "call_function"):
         raise HarnessError(f"{step}: nothing was quantized", "the model has no layer that XNNPACK quantizes, or `keep` "
                            "names them all")
+    _separate_biases(graph)
+    return graph
+
+
+def _separate_biases(graph: Any) -> None:
+    """Each call of a layer gets a bias of its own. XNNPACK holds it in integers of the input's scale times the
+    weight's: shared by calls whose inputs have other scales, it is wrong in all but the first."""
+    import torch
+
+    aten = torch.ops.aten
+    takes_bias = {aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv_transpose1d.default,
+                  aten.conv_transpose2d.input}
+    seen: set[str] = set()
+    for node in list(graph.graph.nodes):
+        bias = node.args[2] if node.target in takes_bias and len(node.args) > 2 else None
+        if bias is None or bias.op != "get_attr":
+            continue
+        if bias.target in seen:
+            name = f"bias_of_{node.name}"
+            graph.register_buffer(name, operator.attrgetter(bias.target)(graph).detach().clone())
+            with graph.graph.inserting_before(node):
+                own = graph.graph.get_attr(name)
+            own.meta = dict(bias.meta)
+            node.update_arg(2, own)
+        seen.add(bias.target)
+    graph.recompile()
 
 
 def calibration_batches(model: Compressed, bench: Workbench, limit: int) -> list[Inputs]:

@@ -54,15 +54,16 @@ def task_loss(bench: Workbench) -> Callable[[Any, torch.Tensor], torch.Tensor]:
 
 
 def train(model: Any, bench: Workbench, loss: Loss, options: TrainParams, what: str, *,
-          patterns: Patterns | None = None, before_step: Callable[[int, int], None] | None = None,
+          patterns: Patterns | None = None, before_step: Callable[[int, int], bool | None] | None = None,
           mode: Callable[[Any, bool], None] = lambda model, training: model.train(training)) -> tuple[str, ...]:
     """Trains in place and returns notes. `loss(output, inputs, target)`.
 
     Stops after `bench.max_steps`; with `patience`, after so many epochs without a better validation loss, and the
     best weights come back. `patterns` hold after every step. `before_step(done, total)` is called before each
-    step's forward pass. `mode(model, training)` switches between training and evaluation (exported programs have
-    a way of their own). Raises HarnessError where the loss is not finite or nothing can be trained, UserCodeError
-    where the user's loss or data fail in it."""
+    step's forward pass, and says whether it changed the weights that the patterns are to be read off anew.
+    `mode(model, training)` switches between training and evaluation (exported programs have a way of their own).
+    Raises HarnessError where the loss is not finite or nothing can be trained, UserCodeError where the user's loss or
+    data fail in it."""
     import torch
 
     assert bench.train is not None, "refused when the experiment was read"
@@ -82,11 +83,11 @@ def train(model: Any, bench: Workbench, loss: Loss, options: TrainParams, what: 
                 break
             if len(inputs[0]) < least:
                 continue  # batch norm cannot train on one item
-            if before_step is not None:
-                before_step(done, total)
+            if before_step is not None and before_step(done, total):
+                keep = keeper(model, patterns or {})
             moved = tuple(t.to(device) for t in inputs)
             wanted = target.to(device) if isinstance(target, torch.Tensor) else target
-            value = _loss(loss, model, moved, wanted)
+            value = loss_value(loss, model, moved, wanted)
             if not torch.isfinite(value):
                 raise HarnessError(f"{what}: the loss is {float(value.detach())} at step {done + 1}", "lower lr")
             steps.zero_grad()
@@ -149,7 +150,9 @@ def _length(bench: Workbench) -> int:
     return max(1, sum(1 for _ in bench.train(bench.batch_size)))  # type: ignore[misc]  # steps that train have it
 
 
-def _loss(loss: Loss, model: Any, inputs: tuple[torch.Tensor, ...], target: Any) -> torch.Tensor:
+def loss_value(loss: Loss, model: Any, inputs: tuple[torch.Tensor, ...], target: Any,
+               what: str = "training") -> torch.Tensor:
+    """The loss on one batch, a scalar. Raises UserCodeError where model or loss fail on it."""
     import torch
 
     try:
@@ -157,10 +160,10 @@ def _loss(loss: Loss, model: Any, inputs: tuple[torch.Tensor, ...], target: Any)
     except HarnessError:
         raise
     except Exception as error:
-        raise UserCodeError(f"training: model or loss failed on a batch of train: {first_line(error)}",
+        raise UserCodeError(f"{what}: model or loss failed on a batch: {first_line(error)}",
                             "check the data's items and its 'loss'") from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        raise UserCodeError(f"training: the loss is {type(value).__name__}, not a scalar tensor")
+        raise UserCodeError(f"{what}: the loss is {type(value).__name__}, not a scalar tensor")
     return value.reshape(())
 
 

@@ -28,10 +28,10 @@ class ExecuTorch:
     Params: ClassVar[type[BaseModel]] = ExecuTorchParams
     runtime: ClassVar[str] = "executorch"
     suffix: ClassVar[str] = ".pte"
-    accepts: ClassVar[frozenset[str]] = frozenset({"eager", "exported:xnnpack"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"eager", "half", "exported:xnnpack"})
 
     def refusal(self, form: str) -> str:
-        return f"a .pte is made from an eager model or a PT2E program for XNNPACK, not from {form}"
+        return f"a .pte is made from an eager or fp16 model or a PT2E program for XNNPACK, not from {form}"
 
     def backend(self, params: Any) -> str:
         return str(params.backend)
@@ -41,7 +41,7 @@ class ExecuTorch:
 
     def export(self, model: Compressed, params: Any, out: Path) -> Exported:
         """Raises Refused for a quantized program with portable kernels, HarnessError where lowering fails."""
-        if params.backend == "portable" and model.form != "eager":
+        if params.backend == "portable" and model.form == "exported:xnnpack":
             raise Refused("portable kernels have no quantized arithmetic: they would run a PT2E program as fp32 "
                           "between conversions, slower than fp32 itself")
         with quiet():

@@ -24,11 +24,15 @@ from harness.types import DeviceFacts
 TIMEOUT_S = 300.0
 CLOSE = 1e-3  # share of the largest output; both sides are fp32, 60 dB
 
-#: argv: file, inputs, outputs. `-I`: no user site, no working folder on sys.path
+#: file of the archive that names the engine for quantized kernels; the runner reads it before it loads the rest
+ENGINE_FILE = "quantized_engine"
+
+#: argv: file, inputs, outputs, engine (or nothing). `-I`: no user site, no working folder on sys.path
 TEST_LOAD = """
 import sys, torch
 from torch.jit.mobile import _load_for_lite_interpreter
 torch.set_num_threads(1)
+if sys.argv[4]: torch.backends.quantized.engine = sys.argv[4]
 def leaves(value):
     if isinstance(value, torch.Tensor): return [value]
     parts = value.values() if isinstance(value, dict) else value
@@ -47,12 +51,13 @@ class TorchScriptLite:
     Params: ClassVar[type[BaseModel]] = TorchScriptLiteParams
     runtime: ClassVar[str] = "torchscript"
     suffix: ClassVar[str] = ".ptl"
-    accepts: ClassVar[frozenset[str]] = frozenset({"eager"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"eager", "half", "quantized:torch"})
 
     def refusal(self, form: str) -> str:
         if form.startswith("exported:"):
-            return "a PT2E program cannot be a .ptl: its quantized_decomposed ops exist only in Python"
-        return f"a .ptl is made from an eager model, not from {form}"
+            return ("a PT2E program cannot be a .ptl: its quantized_decomposed ops exist only in Python; "
+                    "quantize_eager makes one that can")
+        return f"a .ptl is made from an eager, fp16 or torch-quantized model, not from {form}"
 
     def backend(self, params: Any) -> str:
         return "cpu"
@@ -65,6 +70,7 @@ class TorchScriptLite:
         import torch
 
         module: Any = model.module
+        engine = str(getattr(module, "engine", "")) if model.form == "quantized:torch" else ""
         with quiet(), torch.no_grad():
             output = module(*model.example_inputs)
             expected, _ = flatten(output)
@@ -72,10 +78,10 @@ class TorchScriptLite:
                 module = _flat(module)
             scripted, notes = _scripted(module, model.example_inputs)
             try:
-                scripted._save_for_lite_interpreter(str(out))
+                scripted._save_for_lite_interpreter(str(out), _extra_files={ENGINE_FILE: engine.upper()} if engine else {})
             except Exception as error:
                 raise HarnessError(f"torchscript_lite cannot save this model: {first_line(error)}") from error
-        _test_load(out, model.example_inputs, expected)
+        _test_load(out, model.example_inputs, expected, engine)
         return Exported(notes=notes)
 
 
@@ -119,13 +125,13 @@ def _scripted(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, tuple[str, ...
                                ) from error
 
 
-def _test_load(path: Path, inputs: tuple[Any, ...], expected: list[Any]) -> None:
+def _test_load(path: Path, inputs: tuple[Any, ...], expected: list[Any], engine: str) -> None:
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
         given, got = Path(folder) / "inputs.pt", Path(folder) / "outputs.pt"
         torch.save(inputs, given)
-        argv = [sys.executable, "-I", "-W", "ignore", "-c", TEST_LOAD, str(path), str(given), str(got)]
+        argv = [sys.executable, "-I", "-W", "ignore", "-c", TEST_LOAD, str(path), str(given), str(got), engine]
         try:
             done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.metrics import METRICS
+from harness.metrics import METRICS, TASK_METRICS
 from harness.report import units
 from harness.report.hostile import clean, markdown_text
 
@@ -31,6 +31,10 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         f"- chosen with probability {_number(pick.get('probability'))}",
         f"- binding constraint: {markdown_text(str(pick.get('binding') or 'none'))}",
     ]
+    if document.get("selected_on") == "validation":
+        lines.append("- chosen on the validation split; the accuracy on the test split decided nothing")
+    if took := [f"{step['step']} {units.seconds(step['seconds'])}" for step in result.get("steps") or ()]:
+        lines.append(f"- made by: {', '.join(took)}")
     for result in told["results"]:
         lines += _measured(result, several=len(told["results"]) > 1)
     return "\n".join(lines) + "\n"
@@ -52,11 +56,32 @@ def _measured(result: Any, several: bool) -> list[str]:
         unit = METRICS[name].unit if name in METRICS else metric["unit"]
         shown = "–" if interval is None else " to ".join(units.human(unit, bound, name) for bound in interval)
         lines.append(f"| {name} | {units.human(unit, metric['value'], name)} | {shown} | {metric['source']} |")
+    lines += _remarks(result)
     absent = [f"{name}: {metric['absent']}" for name, metric in result["metrics"].items() if "absent" in metric]
     lines += ["", "Not measured: " + markdown_text("; ".join(absent) or "nothing") + "."]
     if result["caveats"]:
         lines += ["", "Caveats: " + ", ".join(str(c) for c in result["caveats"]) + "."]
     return lines
+
+
+def _remarks(result: Any) -> list[str]:
+    """What the table cannot say: what the control is, how trainings differ, why it is as fast as it is."""
+    metrics = result["metrics"]
+    said = []
+    if control := metrics.get("accuracy_drop_control", {}).get("control"):
+        said.append(
+            f"accuracy_drop_control is the loss against `{control}`, which was trained as long and not compressed"
+        )
+    for name in TASK_METRICS:
+        if seeds := metrics.get(name, {}).get("seeds"):
+            unit, values = metrics[name]["unit"], ", ".join(seeds["values"])
+            scale = units.scale(unit, [seeds["mean"]], name)
+            spread = units.mean_sd(seeds["mean"] * scale.factor, seeds["sd"] * scale.factor)
+            said.append(f"{name} over {seeds['n']} trainings (seeds {values}): mean {spread}{scale.suffix}")
+    why = result.get("why") or {}
+    if "text" in why:
+        said.append(f"speed-up over the reference: {markdown_text(why['text'])}")
+    return ["", *(f"- {line}" for line in said)] if said else []
 
 
 def _number(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from harness.metrics import LOSSES
 from harness.report import units
 from harness.report.view import FORMATS, Row, View
 
@@ -16,11 +17,15 @@ _METRICS = (
     ("size_bytes", "size"),
     ("accuracy", None),
     ("accuracy_drop", "drop"),
+    ("accuracy_drop_control", "drop vs control"),
+    ("validation_accuracy", None),
+    ("validation_drop", None),
 )
 #: what goes first from a narrow console; variant, format, status, the latency and its caveats stay
 DROPPED_FIRST = (
-    *("context", "cpus", "seed", "latency_ms.p90", "backend", "peak_memory_bytes", "threads", "accuracy"),
-    *("size_bytes", "input", "accuracy_drop", "device"),
+    *("why", "context", "cpus", "latency_ms.p90", "backend", "peak_memory_bytes", "threads", "validation_accuracy"),
+    *("seeds", "accuracy", "seed", "size_bytes", "input", "accuracy_drop_control", "validation_drop", "accuracy_drop"),
+    "device",
 )
 
 
@@ -50,8 +55,15 @@ def columns(shown: View) -> Iterator[Column]:
     for key, name in _METRICS:
         if shown.values(key):
             yield _metric(shown, key, name or shown.name(key))
+        if key == "accuracy" and any(row.seeds(key) for row in shown.rows):
+            unit = shown.scale(key).unit
+            yield Column(
+                key="seeds", name="over seeds", cell=lambda row: shown.over_seeds(row, "accuracy") or "", unit=unit
+            )
     if any(row.caveats for row in shown.ok):
         yield Column(key="caveats", name="caveats", cell=lambda row: ", ".join(row.caveats) if row.ok else "")
+    if any(row.why for row in shown.ok):
+        yield Column(key="why", name="why", cell=lambda row: str(row.why["text"]) if row.why else "")
 
 
 def shared_line(shown: View) -> str:
@@ -72,7 +84,7 @@ def _metric(shown: View, key: str, name: str) -> Column:
         if value is None:
             return units.ABSENT
         number, half = units.spread(value * scale.factor, ci and (ci[0] * scale.factor, ci[1] * scale.factor))
-        return f"{number} {half}" if half and key in ("latency_ms", "accuracy_drop") else number
+        return f"{number} {half}" if half and key in ("latency_ms", *LOSSES) else number
 
     return Column(key=key, name=name, cell=cell, unit=scale.unit, numeric=True)
 

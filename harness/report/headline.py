@@ -47,7 +47,8 @@ def headline(view: View, why_not: str | None = None) -> Headline:
     rows = view.find(pick)
     alone = rows[0] if len(rows) == 1 else None
     found = figures(view, alone) if alone else ""
-    rest = f" as {_format(pick)} {_place(pick)}{': ' if found else ''}{found}{_sure(pick)}"
+    chosen = "; chosen on validation" if view.on_validation else ""
+    rest = f" as {_format(pick)} {_place(pick)}{': ' if found else ''}{found}{_sure(pick)}{chosen}"
     sentence = (("Ship ", False), (str(pick["variant"]), True), (rest, False))
     details = (*_everywhere(view, pick, rows), *_details(view, pick, rows))
     return Headline(sentence=sentence, tiles=tuple(tiles(view, alone)) if alone else (), details=details)
@@ -111,10 +112,32 @@ def _details(view: View, pick: Mapping[str, Any], rows: Sequence[Row]) -> Iterat
         found = view.find(up)
         measured = f", {figures(view, found[0])}" if len(found) == 1 else ""
         yield f"Runner-up: {up['variant']} {_format(up)}{measured}"
+    if view.on_validation:
+        yield from (_validation(view, row, len(rows) > 1) for row in rows)
+    for row in rows:
+        yield from _over_seeds(view, row, len(rows) > 1)
     for caveat in dict.fromkeys(c for row in rows for c in row.caveats):
         yield f"Caveat: {caveat}: {meaning(caveat)}"
     if pick.get("binding"):
         yield f"Binding constraint: {pick['binding']}"
+
+
+def _validation(view: View, row: Row, several: bool) -> str:
+    """By which figures of the validation split the pick was made, so that nobody takes the test split's for them."""
+    keys = [key for key in ("validation_accuracy", "validation_drop") if row.value(key) is not None]
+    said = ", ".join(f"{view.name(key)} {view.judged_text(row, key)}" for key in keys) or "no score there"
+    return f"Chosen on validation{f', {row.label}' if several else ''}: {said}; the test split only reports"
+
+
+def _over_seeds(view: View, row: Row, several: bool) -> Iterator[str]:
+    """The spread over trainings of what the pick was judged by."""
+    key = "validation_accuracy" if view.on_validation else "accuracy"
+    if found := row.seeds(key):
+        scale = units.scale(view.unit(key), [found["mean"]], key)
+        values = [units.digits(v * scale.factor) for v in found["values"].values()]
+        said = f"{units.mean_sd(found['mean'] * scale.factor, found['sd'] * scale.factor)}{scale.suffix}"
+        where = f", {row.label}" if several else ""
+        yield f"Judged by {found['n']} trainings{where}: {view.name(key)} {said} ({', '.join(values)})"
 
 
 def _format(entry: Mapping[str, Any]) -> str:

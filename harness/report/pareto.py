@@ -15,6 +15,7 @@ from harness.report.view import Row, View, view
 
 #: the first of these that has numbers is the default of the vertical axis
 _AGAINST = ("accuracy_drop", "accuracy", "size_bytes", "peak_memory_bytes")
+_AGAINST_ON_VALIDATION = ("validation_drop", "validation_accuracy")
 _AXIS_STATS = ("latency_ms.p90", "latency_ms.p99")
 _SURE = 0.9
 
@@ -41,20 +42,22 @@ class Pareto:
 def chart(shown: View, axes: list[str]) -> dict[str, Any]:
     """What pareto.js draws: values already in the axis' unit, texts already formatted.
 
-    A point's `place` is what it competes within: fronts are per device and input case."""
+    A point's `place` is what it competes within: fronts are per device and input case. A variant with several seeds
+    is one point, at its means: the luckiest training is not to be on the line."""
     x = "latency_ms" if "latency_ms" in axes else axes[0]
-    y = next((key for key in _AGAINST if key in axes and key != x), next((k for k in axes if k != x), x))
+    against = (*_AGAINST_ON_VALIDATION, *_AGAINST) if shown.on_validation else _AGAINST
+    y = next((key for key in against if key in axes and key != x), next((k for k in axes if k != x), x))
     return {
         "x": x,
         "y": y,
         "axes": [_axis(shown, key) for key in axes],
-        "points": [_point(shown, row, axes) for row in shown.ok],
+        "points": [_point(shown, row, axes) for row in shown.ok if not row.spoken_for],
         "sure": _SURE,
     }
 
 
 def _axis(shown: View, key: str) -> dict[str, Any]:
-    values = [v for row in shown.ok if (v := row.value(key)) is not None]
+    values = [v for row in shown.ok if (v := row.judged(key)) is not None]
     return {
         "key": key,
         "name": shown.name(key),
@@ -69,8 +72,8 @@ def _point(shown: View, row: Row, axes: list[str]) -> dict[str, Any]:
     factors = {key: shown.scale(key).factor for key in axes}
     values: dict[str, list[float | None]] = {}
     for key in axes:
-        if (value := row.value(key)) is not None:
-            low, high = row.ci(key) or (None, None)
+        if (value := row.judged(key)) is not None:
+            low, high = row.judged_ci(key) or (None, None)
             values[key] = [v if v is None else _round(v * factors[key]) for v in (value, low, high)]
     return {
         "label": row.label,
@@ -84,7 +87,7 @@ def _point(shown: View, row: Row, axes: list[str]) -> dict[str, Any]:
         "reported": row.front is not None,
         "caveats": row.caveats,
         "values": values,
-        "texts": [[shown.name(key), shown.text(row, key)] for key in axes if row.value(key) is not None],
+        "texts": [[shown.name(key), shown.judged_text(row, key)] for key in axes if row.value(key) is not None],
     }
 
 
@@ -95,7 +98,7 @@ def front_row(shown: View, row: Row) -> dict[str, Any]:
         "label": row.label,
         "picked": row.pick is not None,
         "caveats": row.caveats,
-        "texts": [shown.text(row, key) for key in _columns(shown)],
+        "texts": [shown.judged_text(row, key) for key in _columns(shown)],
         "probability": probability,
         "percent": percent(probability) if probability is not None else units.ABSENT,
         "sure": probability is not None and probability >= _SURE,
@@ -109,7 +112,9 @@ def _front(shown: View) -> list[Row]:
 
 
 def _columns(shown: View) -> list[str]:
-    wanted = ("latency_ms", "accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes", "energy_j")
+    on_test = ("accuracy", "accuracy_drop", "accuracy_drop_control")
+    task = (*_AGAINST_ON_VALIDATION, "accuracy") if shown.on_validation else on_test
+    wanted = ("latency_ms", *task, "size_bytes", "peak_memory_bytes", "energy_j")
     return [key for key in wanted if any(row.value(key) is not None for row in shown.ok)]
 
 

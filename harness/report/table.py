@@ -15,19 +15,21 @@ from harness.report.view import CELL, FORMATS, Row, View, view
 _SECONDARY = {
     *("latency_ms.p95", "latency_ms.p99", "latency_ms.mean", "latency_ms.min", "first_inference_ms", "throughput_ips"),
     *("compressed_bytes", "output_max_abs", "macs", "parameters", "sparsity", "delegated_fraction"),
+    *("validation_accuracy", "validation_drop"),
 }
 _NAMES = {"exporter": "format", "device_id": "unit"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: `unit` stands in its head, `shown` says whether it is visible at first."""
+    """One column: `unit` stands in its head, `shown` says whether it is visible at first; `prose` may take lines."""
 
     key: str
     name: str
     unit: str = ""
     numeric: bool = False
     shown: bool = True
+    prose: bool = False
 
 
 class Table:
@@ -37,9 +39,10 @@ class Table:
         shown = view(data.document)
         if not shown.rows:
             return None
-        columns = [*_identity(shown), *_metrics(shown)]
+        columns = [*_identity(shown), *_metrics(shown), *_why(shown)]
         rows = [list(_cells(shown, row, columns)) for row in shown.rows]
-        return templates.render("table.html", columns=columns, rows=rows)
+        seeds = any(row.seeds(column.key) for row in shown.rows for column in columns)
+        return templates.render("table.html", columns=columns, rows=rows, seeds=seeds)
 
 
 def _identity(shown: View) -> Iterator[Column]:
@@ -54,14 +57,22 @@ def _identity(shown: View) -> Iterator[Column]:
 
 def _metrics(shown: View) -> Iterator[Column]:
     for key in shown.keys(stats=True):
-        scale, enough = shown.scale(key), key not in _SECONDARY
+        scale = shown.scale(key)
+        enough = key not in _SECONDARY or (shown.on_validation and key.startswith("validation"))
         yield Column(key=key, name=shown.name(key), unit=scale.unit, numeric=True, shown=enough)
+
+
+def _why(shown: View) -> Iterator[Column]:
+    if any(row.why for row in shown.ok):
+        yield Column(key="why", name="why", prose=True)
 
 
 def _cells(shown: View, row: Row, columns: list[Column]) -> Iterator[dict[str, Any]]:
     for column in columns:
         if column.key in ("variant", "status", *CELL):
             yield _identity_cell(row, column.key)
+        elif column.key == "why":
+            yield _cell(str(row.why["text"]), sort=row.why["measured_speedup"]) if row.why else _cell(units.ABSENT)
         else:
             yield _metric_cell(shown, row, column.key)
 
@@ -84,18 +95,20 @@ def _metric_cell(shown: View, row: Row, key: str) -> dict[str, Any]:
     number, half = units.spread(value * factor, ci and (ci[0] * factor, ci[1] * factor))
     low_high = f"95 % interval {units.digits(ci[0] * factor)} to {units.digits(ci[1] * factor)}" if ci and half else ""
     caveats = [c for c in row.caveats if stands_by(c) == key]
-    return _cell(number, sort=value, half=half, title=low_high, caveats=caveats)
+    return _cell(number, sort=value, half=half, title=low_high, caveats=caveats, seeds=shown.over_seeds(row, key) or "")
 
 
 def _cell(
-    text: str, sort: Any = None, half: str = "", title: str = "", caveats: list[str] | None = None, picked: bool = False
-) -> dict[str, Any]:
+    text: str, sort: Any = None, half: str = "", title: str = "", caveats: list[str] | None = None,
+    picked: bool = False, seeds: str = "",
+) -> dict[str, Any]:  # fmt: skip
     return {
         "text": text,
         "sort": "" if sort is None else sort,
         "half": half,
         "title": title,
         "picked": picked,
+        "seeds": seeds,
         "caveats": [(c, meaning(c)) for c in caveats or []],
     }
 

@@ -84,7 +84,9 @@ def _blocks(shown: View, why_no_pick: str | None) -> Iterator[tuple[str, list[st
 
 
 def _front_line(shown: View, row: Row) -> str:
-    figures = [shown.text(row, key) for key in ("latency_ms", "accuracy", "size_bytes") if row.value(key) is not None]
+    figures = [
+        shown.judged_text(row, key) for key in ("latency_ms", "accuracy", "size_bytes") if row.value(key) is not None
+    ]
     sure = units.ABSENT if row.probability is None else percent(row.probability)
     caveats = f" [{', '.join(row.caveats)}]" if row.caveats else ""
     return f"{row.label}: {', '.join(figures)}{caveats} (on the front: {sure}){' <- pick' if row.pick else ''}"

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.metrics import LOSSES
+
 ABSENT = "–"
 _TINY = 1e-5  # below it, numbers are written with an exponent
 
@@ -42,7 +44,7 @@ class Scale:
 def scale(unit: str, values: Iterable[float], metric: str = "") -> Scale:
     """The one scale for all of `values`, so that a column compares by eye: the smallest is at least 1 in it,
     unless the largest would then need more than six digits (then the geometric mean decides)."""
-    if metric.startswith("accuracy_drop") and unit == "fraction":
+    if metric.partition(".")[0] in LOSSES and unit == "fraction":
         return Scale(factor=100.0, unit="pt")
     steps = _STEPS.get(unit, ((1.0, unit),))
     sizes = [abs(v) for v in values if v and math.isfinite(v)]
@@ -85,6 +87,24 @@ def spread(value: float, ci: tuple[float, float] | None) -> tuple[str, str]:
     if abs(value) >= _TINY and half < 0.5 * 10.0**-decimals:
         return _fixed(value, decimals), f"±<{_fixed(10.0**-decimals, decimals)}"
     return _fixed(value, decimals), f"±{_fixed(half, decimals)}"
+
+
+def mean_sd(mean: float, sd: float) -> str:
+    """`98.1 sd 0.3`, never with ±: that sign is an interval's."""
+    number, half = spread(mean, (mean - sd, mean + sd))
+    return f"{number} sd {half.removeprefix('±') or '0'}"
+
+
+def seconds(value: float) -> str:
+    """`0.83 s`, `38 s`, `4.2 min`, `3.1 h`."""
+    for limit, divisor, unit in ((120.0, 1.0, "s"), (7200.0, 60.0, "min")):
+        if value < limit:
+            return f"{_two(value / divisor)} {unit}"
+    return f"{_two(value / 3600)} h"
+
+
+def _two(x: float) -> str:
+    return _fixed(x, max(0, 1 - math.floor(math.log10(x)))) if x >= 0.005 else "0.00"
 
 
 def _largest_step(steps: tuple[tuple[float, str], ...], size: float) -> tuple[float, str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.metrics import METRICS
+from harness.analyze.seeds import represented
+from harness.metrics import METRICS, TASK_METRICS
 from harness.report import units
 
 #: what identifies a result (the contract's cell, and the device's name)
@@ -29,7 +30,15 @@ LABELS = {
     "macs": "MACs",
     "delegated_fraction": "delegated",
 }
-_FIRST = ("latency_ms", "accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes", "energy_j")
+_FIRST = ("latency_ms", *TASK_METRICS, "size_bytes", "peak_memory_bytes", "energy_j")
+#: how a loss of `accuracy`, and of a metric by another name, are called
+_TASK_NAMES = {
+    "accuracy": ("accuracy", "{}"),
+    "accuracy_drop": ("accuracy drop", "{} loss"),
+    "accuracy_drop_control": ("drop against control", "{} loss against control"),
+    "validation_accuracy": ("validation accuracy", "validation {}"),
+    "validation_drop": ("validation drop", "validation {} loss"),
+}
 _OF_FILE = ("seed", "backend", "input")
 _SUFFIXES = ("_ms", "_bytes", "_j", "_w", "_ips", "_db")
 
@@ -38,7 +47,8 @@ _SUFFIXES = ("_ms", "_bytes", "_j", "_w", "_ips", "_db")
 class Row:
     """One result: `front` and `pick` are its entries in the document, None where it is in neither.
 
-    `file_label` leaves out where and how it ran: one file has one size on every device."""
+    `file_label` leaves out where and how it ran: one file has one size on every device. `spoken_for`: another seed's
+    result stands for this one in front and pick."""
 
     index: int
     result: Mapping[str, Any]
@@ -46,6 +56,7 @@ class Row:
     file_label: str
     front: Mapping[str, Any] | None = None
     pick: Mapping[str, Any] | None = None
+    spoken_for: bool = False
 
     @property
     def ok(self) -> bool:
@@ -74,11 +85,27 @@ class Row:
 
     def ci(self, key: str) -> tuple[float, float] | None:
         """The 95 % interval of the headline statistic; the other statistics have none."""
-        ci = self.metric(key).get("ci95") if "." not in key else None
-        if not isinstance(ci, Sequence) or isinstance(ci, str) or len(ci) != 2:
-            return None
-        low, high = number(ci[0]), number(ci[1])
-        return None if low is None or high is None or low > high else (low, high)
+        return _interval(self.metric(key).get("ci95")) if "." not in key else None
+
+    def seeds(self, key: str) -> Mapping[str, Any] | None:
+        """`mean`, `sd`, `n`, `values` and `ci95` over the variant's trainings; None where there is but one."""
+        found = self.metric(key).get("seeds") if "." not in key else None
+        return found if isinstance(found, Mapping) else None
+
+    def judged(self, key: str) -> float | None:
+        """The number that front and pick take: the mean over its trainings where there are several."""
+        found = self.seeds(key)
+        return number(found.get("mean")) if found else self.value(key)
+
+    def judged_ci(self, key: str) -> tuple[float, float] | None:
+        found = self.seeds(key)
+        return _interval(found.get("ci95")) if found else self.ci(key)
+
+    @property
+    def why(self) -> Mapping[str, Any] | None:
+        """Predicted and measured speed-up with what explains them; None where there is no comparison."""
+        found = self.result.get("why")
+        return found if isinstance(found, Mapping) and "absent" not in found else None
 
     def absent(self, key: str) -> str | None:
         """Why the metric (or the statistic) has no number."""
@@ -150,12 +177,22 @@ class View:
         base, _, stat = key.partition(".")
         if stat:
             return f"{self.name(base).removesuffix(' p50')} {stat}"
+        if base in _TASK_NAMES:
+            usual, other = _TASK_NAMES[base]
+            return usual if self.task in (None, "accuracy") else other.format(self.task)
         own = next((row.metric(base).get("name") for row in self.rows if row.metric(base).get("name")), None)
-        if base in ("accuracy", "accuracy_drop"):
-            task = next((r.metric("accuracy").get("name") for r in self.rows if r.metric("accuracy").get("name")), None)
-            own = task if base == "accuracy" or task in (None, "accuracy") else f"{task} loss"
-            own = "accuracy drop" if base == "accuracy_drop" and task in (None, "accuracy") else own
         return str(own or LABELS.get(base) or _plain(base))
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task metric, where any result has it."""
+        given = (r.metric(k).get("name") for k in ("accuracy", "validation_accuracy") for r in self.rows)
+        return next((str(name) for name in given if name), None)
+
+    @property
+    def on_validation(self) -> bool:
+        """Whether front and pick were judged on the validation split."""
+        return bool(self.document.get("selected_on") == "validation")
 
     def better(self, key: str) -> str:
         """`lower` or `higher`; the metric's object may say otherwise than METRICS (a word error rate)."""
@@ -165,13 +202,28 @@ class View:
 
     def text(self, row: Row, key: str) -> str:
         """`21.3 µs ±0.2`, or the dash where there is no number."""
-        value = row.value(key)
+        return self._text(key, row.value(key), row.ci(key))
+
+    def judged_text(self, row: Row, key: str) -> str:
+        """The same of what front and pick take: `98.1 % ±0.9 (3 seeds)` where there are several."""
+        found = row.seeds(key)
+        of = f" ({found['n']} seeds)" if found else ""
+        return self._text(key, row.judged(key), row.judged_ci(key)) + of
+
+    def _text(self, key: str, value: float | None, ci: tuple[float, float] | None) -> str:
         if value is None:
             return units.ABSENT
         scale = units.scale(self.unit(key), [value], key)
-        ci = row.ci(key)
         number, half = units.spread(value * scale.factor, ci and (ci[0] * scale.factor, ci[1] * scale.factor))
         return f"{number}{scale.suffix}{' ' + half if half else ''}"
+
+    def over_seeds(self, row: Row, key: str) -> str | None:
+        """`98.1 sd 0.3 (3 seeds)` in the column's scale."""
+        found = row.seeds(key)
+        if found is None:
+            return None
+        factor = self.scale(key).factor
+        return f"{units.mean_sd(found['mean'] * factor, found['sd'] * factor)} ({found['n']} seeds)"
 
 
 def view(document: Mapping[str, Any]) -> View:
@@ -185,7 +237,10 @@ def view(document: Mapping[str, Any]) -> View:
     fronts = {row.index: entry for entry in document["front"] for row in bare.find(entry)}
     entries = [document["pick"]] if document["pick"] else bare.picks
     picks = {row.index: entry for entry in entries for row in bare.find(entry)}
-    rows = (replace(r, front=fronts.get(r.index), pick=picks.get(r.index)) for r in bare.rows)
+    others = represented(results)
+    rows = (
+        replace(r, front=fronts.get(r.index), pick=picks.get(r.index), spoken_for=r.index in others) for r in bare.rows
+    )
     return View(document=document, rows=tuple(rows), shared=shared)
 
 
@@ -201,6 +256,13 @@ def _rows(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> It
         yield Row(
             index=index, result=result, label=" ".join([first, *rest.values()]), file_label=" ".join([first, *file])
         )
+
+
+def _interval(ci: Any) -> tuple[float, float] | None:
+    if not isinstance(ci, Sequence) or isinstance(ci, str) or len(ci) != 2:
+        return None
+    low, high = number(ci[0]), number(ci[1])
+    return None if low is None or high is None or low > high else (low, high)
 
 
 def _short(key: str, value: Any) -> str:

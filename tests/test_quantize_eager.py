@@ -1,0 +1,126 @@
+"""quantize_eager: int8 that a .ptl can carry, and a fresh process with nothing but torch can run."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+from harness import chains, registry
+from harness.compress.quantize_eager import on
+from harness.errors import ConfigError, HarnessError, ToolchainError, UsageError
+from harness.export.executorch import ExecuTorch
+from harness.export.torchscript_lite import TorchScriptLite
+from harness.types import Step
+from tests.test_compress import EXAMPLE, apply, bench, items, run, sqnr_db
+
+PICTURES = [(p[None],) for p, _ in items(8)]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    return apply("finetune", epochs=6, lr=0.01).module
+
+
+def outputs(model: Any) -> torch.Tensor:
+    return torch.cat([run(model, p) for p in PICTURES])
+
+
+@pytest.mark.parametrize("engine", ["x86", "onednn", "qnnpack"])
+def test_the_weights_and_scales_are_those_of_torchs_own_flow(trained: Any, engine: str) -> None:
+    per_channel = engine != "qnnpack"  # torch's own default for it is one scale per layer
+    ours: Any = apply("quantize_eager", model=copy.deepcopy(trained), engine=engine, per_channel=per_channel)
+    with on(engine), torch.no_grad():
+        prepared = quantize_fx.prepare_fx(copy.deepcopy(trained), get_default_qconfig_mapping(engine), EXAMPLE)
+        for inputs, _ in bench().calibration(16):  # type: ignore[misc]
+            prepared(*inputs)
+        by_hand = quantize_fx.convert_fx(prepared)
+    assert torch.equal(outputs(ours), torch.cat([run(by_hand, p) for p in PICTURES]))
+    mine, other = ours.module.inner.body.weight(), by_hand.body.weight()
+    assert torch.equal(mine.int_repr(), other.int_repr())
+    assert (ours.form, ours.precision, ours.calibrated) == ("quantized:torch", "static_int8", True)
+    assert f"quantize_eager: static, for {engine}" in ours.notes and "calibrated on 32 samples" in ours.notes
+
+
+@pytest.mark.parametrize("params", [{"engine": "x86"}, {"engine": "qnnpack"}, {"scheme": "dynamic"}])
+def test_the_file_runs_where_only_torch_is_and_gives_what_the_module_gives(
+    trained: Any, params: dict[str, Any], tmp_path: Path
+) -> None:
+    made = apply("quantize_eager", model=copy.deepcopy(trained), **params)
+    TorchScriptLite().export(made, TorchScriptLite.Params(), tmp_path / "m.ptl")  # loads it in a fresh process itself
+    assert sqnr_db(outputs(trained), outputs(made)) > 15
+    from torch.jit.mobile import _load_for_lite_interpreter
+
+    with on(made.module.engine):  # type: ignore[attr-defined]
+        loaded = _load_for_lite_interpreter(str(tmp_path / "m.ptl"))
+        assert torch.equal(torch.cat([loaded(*p) for p in PICTURES]), outputs(made))
+
+
+def test_the_module_computes_by_its_engine_whatever_the_process_has() -> None:
+    made = apply("quantize_eager", engine="qnnpack")
+    before = torch.backends.quantized.engine
+    with on("qnnpack"):
+        want = outputs(made)
+    with on("onednn"):
+        assert torch.equal(outputs(made), want)
+    assert torch.backends.quantized.engine == before
+
+
+def test_the_engine_follows_from_the_devices_and_counts_only_where_it_does() -> None:
+    for machine, engine in (("x86_64", "x86"), ("aarch64", "qnnpack"), ("", "qnnpack")):
+        notes = apply("quantize_eager", replace(bench(), machine=machine)).notes
+        assert f"quantize_eager: static, for {engine}" in notes
+    technique = registry.load("technique", "quantize_eager")
+    for engine, reads in (("auto", True), ("x86", False)):
+        params = technique.Params(engine=engine).model_dump()
+        assert chains.traits(Step(name="quantize_eager", params=params)).reads_machine == reads
+
+
+def test_layers_named_in_keep_stay_in_float(trained: Any) -> None:
+    made: Any = apply("quantize_eager", model=copy.deepcopy(trained), keep=["stem.0", "head"])
+    inner = made.module.inner
+    assert type(inner.get_submodule("stem.0")).__module__.startswith("torch.ao.nn.intrinsic.modules")  # fused, in float
+    assert isinstance(inner.head, nn.Linear) and "quantized" in type(inner.body).__module__
+    with pytest.raises(HarnessError, match="nothing was quantized"):
+        apply("quantize_eager", model=nn.Sequential(nn.Flatten(), nn.ReLU()).eval())
+
+
+def test_without_calibration_data_it_says_what_it_calibrated_on() -> None:
+    made = apply("quantize_eager", bench(calibration=False))
+    assert not made.calibrated and made.notes[-1] == "calibrated on 1 example inputs"
+
+
+def test_no_other_format_takes_it() -> None:
+    assert "quantized:torch" not in ExecuTorch.accepts and "quantized:torch" in TorchScriptLite.accepts
+    assert "quantized:torch" in ExecuTorch().refusal("quantized:torch")
+    assert "quantize_eager" in TorchScriptLite().refusal("exported:xnnpack")
+
+
+def test_what_cannot_be_is_told_before_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    technique = registry.load("technique", "quantize_eager")
+
+    class Branches(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(HarnessError, match=r"torch\.fx cannot trace this model"):
+        technique.preflight(technique.Params(), Branches(), bench())
+    with pytest.raises(UsageError, match="no layer matches 'haed'"):
+        technique.preflight(technique.Params(keep=["haed"]), apply("fold_bn").module, bench())
+    monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["qnnpack"])
+    with pytest.raises(ToolchainError, match="no engine 'x86'"):
+        technique.preflight(technique.Params(engine="x86"), apply("fold_bn").module, bench())
+
+
+def test_options_without_use_are_refused() -> None:
+    from harness.config import parse
+
+    with pytest.raises(ConfigError, match="observer is of use only with scheme: static"):
+        parse('name: x\nmodel: {factory: "m:f", example_inputs: {shape: [1]}}\nvariants:\n  - {name: a, steps: '
+              "[{quantize_eager: {scheme: dynamic, observer: minmax}}]}", "a.yaml", Path("."))
