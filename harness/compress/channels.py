@@ -26,7 +26,7 @@ def slim(module: Any, inputs: tuple[Any, ...], *, ratio: float, round_to: int, s
     pruned."""
     import torch
 
-    kept = [*output_layers(module, inputs), *named_layers(module, ignore, step), *_sharing(module)]
+    kept = [*output_layers(module, inputs), *named_layers(module, ignore, step), *(layer for some in _shared(module) for layer, _ in some)]
     own = {pattern: (named_layers(module, [pattern], step), share) for pattern, share in (ratios or {}).items()}
     before, shapes = count(module), _shapes(module, inputs)
     try:
@@ -122,7 +122,8 @@ def _frozen_and_shared_as_before(module: Any, step: str) -> Iterator[None]:
     Raises HarnessError where layers that shared a weight have lost different inputs."""
     import torch
 
-    before = dict(module.named_parameters(remove_duplicate=False))
+    before, shared = dict(module.named_parameters(remove_duplicate=False)), _shared(module)
+    called = {layer: name for name, layer in module.named_modules()}
     frozen = [name for name, p in before.items() if not p.requires_grad and p.is_floating_point()]
     for name in frozen:
         before[name].requires_grad_(True)
@@ -130,26 +131,21 @@ def _frozen_and_shared_as_before(module: Any, step: str) -> Iterator[None]:
     after = dict(module.named_parameters(remove_duplicate=False))
     for name in frozen:
         after[name].requires_grad_(False)
-    for first, *others in _shared_names(before):
-        for name in others:
-            if not torch.equal(after[first], after[name]):
-                raise HarnessError(f"{step}: {first} and {name} are one parameter, and would lose different inputs",
-                                   "name the layers before them in `ignore`")
-            owner, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(owner), attribute, after[first])
+    for (first, attribute), *others in shared:
+        for layer, name in others:
+            if not torch.equal(getattr(first, attribute), getattr(layer, name)):
+                raise HarnessError(f"{step}: {called[first]} and {called[layer]} share a weight, and would lose different "
+                                   "inputs", "name the layers before them in `ignore`")
+            setattr(layer, name, getattr(first, attribute))
 
 
-def _shared_names(named: Mapping[str, Any]) -> list[list[str]]:
-    names: dict[int, list[str]] = {}
-    for name, parameter in named.items():
-        names.setdefault(id(parameter), []).append(name)
-    return [some for some in names.values() if len(some) > 1]
-
-
-def _sharing(module: Any) -> list[Any]:
-    """The layers that have a parameter in common with another one."""
-    shared = _shared_names(dict(module.named_parameters(remove_duplicate=False)))
-    return [module.get_submodule(name.rpartition(".")[0]) for names in shared for name in names]
+def _shared(module: Any) -> list[list[tuple[Any, str]]]:
+    """The layers, with the attribute, that have a parameter in common. (One layer under two names is one.)"""
+    owners: dict[int, list[tuple[Any, str]]] = {}
+    for layer in module.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append((layer, name))
+    return [some for some in owners.values() if len(some) > 1]
 
 
 def count(module: Any) -> int:
