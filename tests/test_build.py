@@ -52,6 +52,13 @@ def data(guarded=False, train=True, calibration=True):
              "metric": lambda out, target: (out["scores"] if isinstance(out, dict) else out).mean() * 0 + len(target)}
     if not calibration: del found["calibration"]
     return found | ({"train": items(50)} if train else {})
+class Branching(Net):
+    def forward(self, x):
+        return self.body(x) if x.sum() > 0 else -self.body(x)
+def branching():
+    return Branching()
+def never(model, data, params, seed):
+    raise RuntimeError("it was trained")
 def no_mapping():
     return [1, 2]
 def floats():
@@ -277,6 +284,15 @@ def test_a_layer_that_the_model_has_not_is_refused_before_any_step(tmp_path: Pat
     of = experiment(tmp_path, variants="{name: a, steps: [{finetune: {}}, {prune_channels: {ignore: [nope]}}]}")
     with pytest.raises(UsageError, match=r"variant 'a': prune_channels: no layer matches 'nope'"):
         preflight(of)
+
+
+def test_a_variant_is_not_trained_for_a_format_that_cannot_take_the_model(tmp_path: Path) -> None:
+    of = experiment(tmp_path, model='factory: "userpart:branching"', export="executorch, torchscript_lite",
+                    variants="{name: a, steps: [{finetune: {factory: 'userpart:never'}}]}")
+    pte, ptl = build(of, tmp_path / "a")
+    assert pte.status == ptl.status == "failed"
+    assert pte.reason is not None and pte.reason.startswith("executorch cannot export this model")
+    assert ptl.reason is not None and "it was trained" in ptl.reason
 
 
 def test_what_a_baseline_cannot_be_is_told_of_that_variant_alone(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_tracing_cannot_take_is_scripted(tmp_path: Path) -> None:
 def test_a_file_that_gives_something_else_is_not_kept_as_good(tmp_path: Path) -> None:
     export("torchscript_lite", tmp_path / "m.ptl")
     with pytest.raises(HarnessError, match="output 0 of the file is off by"):
-        torchscript_lite._test_load(tmp_path / "m.ptl", (X,), [Net().eval()(X) + 0.1])
+        torchscript_lite._test_load(tmp_path / "m.ptl", (X,), [Net().eval()(X) + 0.1], "")
 
 
 def test_a_pt2e_program_saved_as_ptl_would_not_run_where_only_torch_is(tmp_path: Path) -> None:
@@ -137,7 +137,8 @@ def test_a_pt2e_program_saved_as_ptl_would_not_run_where_only_torch_is(tmp_path:
     exporter = registry.load("exporter", "torchscript_lite")
     assert program.form not in exporter.accepts
     assert exporter().refusal(program.form) == (
-        "a PT2E program cannot be a .ptl: its quantized_decomposed ops exist only in Python")
+        "a PT2E program cannot be a .ptl: its quantized_decomposed ops exist only in Python; "
+        "quantize_eager makes one that can")
     with pytest.raises(HarnessError, match="imports only torch"):
         exporter().export(program, exporter.Params(), tmp_path / "m.ptl")
     export("executorch", tmp_path / "m.pte", program.module, form=program.form)

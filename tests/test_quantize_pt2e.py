@@ -105,7 +105,7 @@ def calls(count: int = 12) -> list[tuple[torch.Tensor]]:
 
 SCHEMES = [({}, "static_int8", 30), ({"per_channel": False}, "static_int8", 30),
            ({"keep": ["body"]}, "static_int8", 30),
-           ({"observer": "histogram"}, "static_int8", 30), ({"observer": "moving_average"}, "static_int8", 30),
+           ({"observer": "minmax"}, "static_int8", 30), ({"observer": "moving_average"}, "static_int8", 30),
            ({"scheme": "dynamic"}, "dynamic", 60), ({"scheme": "8a4w"}, "int4", 60), ({"scheme": "fp16"}, "fp16", 45)]
 
 
@@ -383,7 +383,7 @@ def test_a_model_that_cannot_be_exported_is_refused_at_once(name: str, capfd: An
 
 @pytest.mark.parametrize("params", [
     {"scheme": "weight_only"}, {"scheme": "int8_weight_only"}, {"group_size": 48, "scheme": "8a4w"},
-    {"group_size": 64}, {"scheme": "dynamic", "per_channel": False}, {"scheme": "8a4w", "observer": "histogram"},
+    {"group_size": 64}, {"scheme": "dynamic", "per_channel": False}, {"scheme": "8a4w", "observer": "minmax"},
     {"scheme": "fp16", "keep": ["a"]}, {"scheme": "fp16", "keep_sensitive": 1}, {"keep_sensitive": -1},
     {"observer": "percentile"}, {"calibration_batches": 0}])
 def test_what_a_scheme_has_not_is_refused_when_it_is_read(params: dict[str, Any]) -> None:

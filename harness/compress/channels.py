@@ -26,7 +26,8 @@ def slim(module: Any, inputs: tuple[Any, ...], *, ratio: float, round_to: int, s
     pruned."""
     import torch
 
-    kept = [*output_layers(module, inputs), *named_layers(module, ignore, step), *(layer for some in _shared(module) for layer, _ in some)]
+    sharing = [layer for some in _shared(module) for layer, _ in some if not list(layer.children())]
+    kept = [*output_layers(module, inputs), *named_layers(module, ignore, step), *sharing]
     own = {pattern: (named_layers(module, [pattern], step), share) for pattern, share in (ratios or {}).items()}
     before, shapes = count(module), _shapes(module, inputs)
     try:
@@ -134,8 +135,9 @@ def _frozen_and_shared_as_before(module: Any, step: str) -> Iterator[None]:
     for (first, attribute), *others in shared:
         for layer, name in others:
             if not torch.equal(getattr(first, attribute), getattr(layer, name)):
-                raise HarnessError(f"{step}: {called[first]} and {called[layer]} share a weight, and would lose different "
-                                   "inputs", "name the layers before them in `ignore`")
+                names = " and ".join(called[one] or "the model" for one in (first, layer))
+                raise HarnessError(f"{step}: {names} share a weight, and would lose different inputs",
+                                   "name the layers before them in `ignore`")
             setattr(layer, name, getattr(first, attribute))
 
 

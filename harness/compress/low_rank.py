@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from harness.compress.channels import count
 from harness.compress.factorize import Factorization, Method, built, factorization, pays
-from harness.compress.outputs import named_layers
 from harness.compress.params import Count, Params, Real, Share
 from harness.compress.ranks import within_budget
+from harness.compress.splittable import splittable_layers
 from harness.compress.training import fixed
 from harness.errors import HarnessError, UsageError
 from harness.interfaces import Compressed, Technique, Workbench
@@ -66,7 +66,7 @@ class LowRank:
 
     @staticmethod
     def preflight(params: Any, model: Any, bench: Workbench) -> None:
-        _candidates(model, bench.example_inputs, params)
+        splittable_layers(model, bench.example_inputs, params.ignore, STEP)
         if params.budget is not None:
             _evaluate(bench)
 
@@ -78,7 +78,7 @@ class LowRank:
         before, asked, notes = count(module), params, []
         with fixed(bench.seed, params.threads), torch.no_grad(), quiet():
             found = {}
-            for name, layer, shape in _candidates(module, model.example_inputs, params):
+            for name, layer, shape in splittable_layers(module, model.example_inputs, params.ignore, STEP):
                 with _decomposing(name):
                     found[name] = factorization(layer, shape, params.method, bench.seed)
             if params.budget is not None:
@@ -142,60 +142,6 @@ def _evaluate(bench: Workbench) -> Callable[[Any], float]:
         raise UsageError(f"{STEP}: budget needs a validation split and a metric to judge by",
                          "give them in `data`, or take energy, rank or ratio")
     return bench.evaluate
-
-
-def _candidates(module: Any, inputs: tuple[Any, ...], params: Any) -> list[tuple[str, Any, tuple[int, ...]]]:
-    """Names and layers that can be split, and the shape of each one's (first) input: plain Linear and ungrouped
-    convolutions that are called as layers and share their weight with nothing.
-
-    (Attention reads `out_proj.weight` without calling the layer; a subclass may do anything with its weight.)
-    Raises UsageError for a name in `ignore` that matches no layer, HarnessError where there is no layer to split."""
-    from torch import nn
-
-    ignored = {id(m) for layer in named_layers(module, params.ignore, STEP) for m in layer.modules()}
-    shapes, owners = _input_shapes(module, inputs), _owners(module)
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    found = [
-        (name, layer, shapes[layer]) for name, layer in module.named_modules()
-        if name and type(layer) in kinds and layer in shapes and getattr(layer, "groups", 1) == 1
-        and owners[id(layer.weight)] == 1 and not hasattr(layer, "parametrizations")
-    ]
-    if not found:
-        raise HarnessError(f"{STEP}: the model has no layer that can be split: no linear layer and no ungrouped "
-                           "convolution that it calls and whose weight is its own")
-    left = [one for one in found if id(one[1]) not in ignored]
-    if not left:
-        raise HarnessError(f"{STEP}: no layer is left", "`ignore` names all that can be split")
-    return left
-
-
-def _input_shapes(module: Any, inputs: tuple[Any, ...]) -> dict[Any, tuple[int, ...]]:
-    """Of each module that is called with a tensor, the first time."""
-    import torch
-
-    shapes: dict[Any, tuple[int, ...]] = {}
-
-    def see(layer: Any, args: Any, output: Any) -> None:
-        if args and isinstance(args[0], torch.Tensor):
-            shapes.setdefault(layer, tuple(args[0].shape))
-
-    hooks = [layer.register_forward_hook(see) for layer in module.modules()]
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
-
-
-def _owners(module: Any) -> dict[int, int]:
-    """By id of a parameter, how many layers have it."""
-    owners: dict[int, int] = {}
-    for layer in module.modules():
-        for parameter in layer.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    return owners
 
 
 _: type[Technique] = LowRank

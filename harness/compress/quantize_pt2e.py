@@ -47,9 +47,9 @@ class QuantizePt2eParams(Params):
     ] = "static"
     per_channel: Annotated[bool, Field(description="static: one weight scale per output channel")] = True
     observer: Annotated[
-        Literal["minmax", "moving_average", "histogram"],
-        Field(description="static: how activation ranges follow from what calibration saw"),
-    ] = "minmax"
+        Literal["histogram", "minmax", "moving_average"],
+        Field(description="static: activation ranges with the least error, of all that was seen, or of its mean"),
+    ] = "histogram"
     calibration_batches: Annotated[Count, Field(description="at most so many batches of train.batch_size")] = 16
     group_size: Annotated[
         int, Field(ge=32, le=4096, multiple_of=32, description="8a4w: inputs that share a weight scale")

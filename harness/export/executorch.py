@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -44,14 +46,38 @@ class ExecuTorch:
         if params.backend == "portable" and model.form == "exported:xnnpack":
             raise Refused("portable kernels have no quantized arithmetic: they would run a PT2E program as fp32 "
                           "between conversions, slower than fp32 itself")
-        with quiet():
-            try:
-                buffer, facts = _lowered(model, params.backend)
-            except Exception as error:
-                raise HarnessError(f"executorch cannot export this model: {first_line(error)}",
-                                   "torch.export and ExecuTorch must know every operation of it") from error
+        with _failures_told():
+            buffer, facts = _lowered(model, params.backend)
         out.write_bytes(buffer)
         return Exported(facts=facts)
+
+    @staticmethod
+    def preflight(model: Compressed, params: Any) -> None:
+        """Raises HarnessError where torch.export cannot take the model."""
+        with _failures_told():
+            _program(model)
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Whatever torch.export and ExecuTorch raise inside becomes a HarnessError; what they print is swallowed."""
+    failed: Exception | None = None
+    with quiet():
+        try:
+            yield
+        except Exception as error:
+            failed = error
+    if failed is not None:
+        raise HarnessError(f"executorch cannot export this model: {first_line(failed)}",
+                           "torch.export and ExecuTorch must know every operation of it") from failed
+
+
+def _program(model: Compressed) -> Any:
+    import torch
+
+    module: Any = model.module
+    with torch.no_grad():
+        return torch.export.export(module, model.example_inputs, dynamic_shapes=model.dynamic_shapes)
 
 
 def _lowered(model: Compressed, backend: str) -> tuple[bytes, dict[str, Any]]:
@@ -63,10 +89,8 @@ def _lowered(model: Compressed, backend: str) -> tuple[bytes, dict[str, Any]]:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
         partitioner = [XnnpackPartitioner()]
-    module: Any = model.module
     with torch.no_grad():
-        program = torch.export.export(module, model.example_inputs, dynamic_shapes=model.dynamic_shapes)
-        edge = to_edge_transform_and_lower(program, partitioner=partitioner)
+        edge = to_edge_transform_and_lower(_program(model), partitioner=partitioner)
         facts = delegation(edge.exported_program().graph_module)
         return bytes(edge.to_executorch().buffer), facts
 

@@ -77,8 +77,9 @@ class TorchScriptLite:
             if not isinstance(output, torch.Tensor):
                 module = _flat(module)
             scripted, notes = _scripted(module, model.example_inputs)
+            extra = {ENGINE_FILE: engine.upper()} if engine else {}  # upper case: as c10::toString names it
             try:
-                scripted._save_for_lite_interpreter(str(out), _extra_files={ENGINE_FILE: engine.upper()} if engine else {})
+                scripted._save_for_lite_interpreter(str(out), _extra_files=extra)
             except Exception as error:
                 raise HarnessError(f"torchscript_lite cannot save this model: {first_line(error)}") from error
         _test_load(out, model.example_inputs, expected, engine)
