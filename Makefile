@@ -3,12 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 APT := apt-get install python3 python3-venv g++ make git
 
-.PHONY: help demo test test-pi lint bench bench-transfer bench-architectures clean check
+.PHONY: help demo test test-pi lint bench bench-transfer bench-architectures tour quality clean check
 help:
 	@echo "make demo    build the demo's variants, measure them on this computer, write the report (under 10 minutes)"
 	@echo "make test    lint, types and every test that this machine can run"
 	@echo "make test-pi boot a Debian arm64 machine in QEMU and measure on it over SSH (needs root; takes a while)"
 	@echo "make bench   what the runner costs, against a bare loop and ExecuTorch's Python runtime"
+	@echo "make tour    every compression technique on the demo's digits (about 20 minutes)"
+	@echo "make quality do they keep the accuracy that they should, over four seeds? (about 15 minutes)"
 	@echo "make bench-architectures   int8 and channel pruning on ResNet-18 and MobileNetV2 at 224x224"
 	@echo "make clean   remove the virtual environment and what the demo made"
 
@@ -54,6 +56,12 @@ bench: check .venv/.dev
 
 bench-transfer: check .venv/.dev
 	@$(BIN)/python benchmarks/transfer.py
+
+tour: check .venv/.dev
+	@$(BIN)/harness run configs/compression-tour.yaml
+
+quality: check .venv/.dev
+	@$(BIN)/python benchmarks/quality.py
 
 bench-architectures: check .venv/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pytorchcv==0.0.74

@@ -187,7 +187,7 @@ def test_variants_that_share_steps_train_once_even_in_two_processes(tmp_path: Pa
     assert [r.status for r in rows] == ["ok", "ok"]
     assert len(list((cache / "builds" / "prefixes").glob("*.pt"))) == 3  # pruned, trained (once), thinned
     assert (tmp_path / "a" / prepared.nulls["torchscript"].file_name).is_file()
-    assert (tmp_path / "a" / "progress" / "slim.txt").read_text() == "done\n"
+    assert (tmp_path / "a" / "progress" / "slim-0.txt").read_text() == "done\n"
     assert all((tmp_path / "a" / f"{e.sha256}.bin").is_file() for r in rows for e in r.expected)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,16 +160,19 @@ def test_cp_has_the_tensor_of_tensorly_and_its_four_factors_are_of_one_scale() -
     assert down.kernel_size == (3, 1) and down.padding == (1, 0) and across.kernel_size == (1, 3)
 
 
-def test_the_rank_of_cp_is_the_smallest_that_explains_the_energy() -> None:
+def test_the_rank_of_cp_is_the_smallest_that_explains_the_energy_of_32_up_to_the_largest_that_pays() -> None:
     def energy(rank: int) -> float:
         weight = net().body.weight.detach().double()
         with tensorly.backend_context("pytorch"):
             found = parafac(weight, rank=rank, init="svd", random_state=0)
             return 1 - float((weight - tensorly.cp_to_tensor(found)).square().sum() / weight.square().sum())
 
-    first = split(method="cp", energy=0.5).module.body[0]  # type: ignore[attr-defined]
-    rank = first.out_channels
-    assert energy(rank) >= 0.5 > energy(rank - 1)
+    largest = (16 * 16 * 9 - 1) // (16 + 3 + 3 + 16)
+    tried = sorted({math.ceil(largest * i / 32) for i in range(1, 33)})
+    rank = split(method="cp", energy=0.5).module.body[0].out_channels  # type: ignore[attr-defined]
+    assert energy(rank) >= 0.5 > energy(tried[tried.index(rank) - 1])
+    with pytest.raises(HarnessError, match="no layer gets smaller"):
+        split(method="cp", energy=energy(largest) + 1e-6, ignore=["stem", "point", "head"])
 
 
 @pytest.mark.parametrize(("params", "rank"), [({"energy": 0.5}, 1), ({"energy": 0.9}, 2), ({"energy": 1.0}, 3), ({}, 2),

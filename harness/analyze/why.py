@@ -144,7 +144,7 @@ def _causes(build: Build) -> Iterator[Cause]:
             yield Cause(cause=name, value=share, unit="fraction", text=f"{_percent(share)} {text}", share=share)
     zeros = number(layers.get("unstructured_zeros")) or 0.0
     if zeros >= LEAST_SHARE:
-        text = f"{_percent(zeros)} of weights are zero, the kernels compute them all the same"
+        text = f"{_percent(zeros)} of weights are scattered zeros, which the kernels compute all the same"
         yield Cause(cause="unstructured_zeros", value=zeros, unit="fraction", text=text, share=None)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from harness.compress.ranks import ENERGY, rank_for, smallest
 
 Method = Literal["svd", "tucker", "cp"]
+TRIED = 32  # ranks of cp among which an energy chooses, evenly up to the largest that pays
 
 
 class Factorization(Protocol):
@@ -169,14 +170,17 @@ class Cp:
         if asked.ratio is not None:
             return (max(1, math.floor(float(asked.ratio) * min(self._weight.flatten(1).shape))),)
         energy = asked.energy if asked.energy is not None else ENERGY
-        if self._largest < 1 or self._decomposed(self._largest)[1] < energy:
+        tried = self._tried
+        if not tried:
             return None
-        return (smallest(0, self._largest, lambda rank: self._decomposed(rank)[1] >= energy),)
+        rank = tried[smallest(-1, len(tried) - 1, lambda i: self._decomposed(tried[i])[1] >= energy)]
+        return (rank,) if self._decomposed(rank)[1] >= energy else None
 
     @functools.cached_property
-    def _largest(self) -> int:
-        """The largest rank that pays; 0 where none does."""
-        return smallest(0, self._weight.numel(), lambda rank: not pays(self, (rank,))) - 1
+    def _tried(self) -> list[int]:
+        """Ranks up to the largest that pays: each of them takes a decomposition, hence not all."""
+        largest = smallest(0, self._weight.numel(), lambda rank: not pays(self, (rank,))) - 1
+        return sorted({math.ceil(largest * i / TRIED) for i in range(1, TRIED + 1)} - {0})
 
     def parts(self, ranks: tuple[int, ...]) -> list[Any]:
         layer, (rank,) = self.layer, ranks
