@@ -79,7 +79,7 @@ def test_a_slower_variant_is_told_everything_that_holds_it_up_the_largest_share_
         "41 % of MACs in layers whose channels are not multiples of 8",
         "4 nodes outside the delegate (softmax ×2, add ×1, mul ×1)",
         "3 partitions: data crosses in and out",
-        "80 % of weights are zero, the kernels compute them all the same",
+        "80 % of weights are scattered zeros, which the kernels compute all the same",
     ]
     assert [(c["value"], c["unit"]) for c in found["explains"]] == [
         (0.62, "fraction"), (0.41, "fraction"), (4, "nodes"), (3, "partitions"), (0.8, "fraction")]  # fmt: skip

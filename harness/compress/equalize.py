@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from harness.compress.folding import fold_batch_norms, layer_of
+from harness.compress.folding import fold_batch_norms, is_layer_call, is_only_use, layer_of
 from harness.compress.params import Count, Params
 from harness.compress.pt2e import check_exportable
 from harness.errors import HarnessError
@@ -34,11 +34,16 @@ class EqualizeParams(Params):
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Names of two layers, the second of which alone reads what the first gives. `spread`: how many inputs of the
-    second come of one output channel of the first (the pixels that a flatten lays in a row)."""
+    second come of one output channel of the first (the pixels that a flatten lays in a row). `limited`: there is a
+    ReLU6 between them, whose limit factors would move."""
 
     first: str
     second: str
     spread: int = 1
+    limited: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second}"
 
 
 class Equalize:
@@ -64,25 +69,28 @@ class Equalize:
         import torch
 
         module: Any = model.module
-        pairs, norms = _pairs_of(module.eval(), model.example_inputs)
+        pairs, limited, norms = _pairs_of(module.eval(), model.example_inputs)
         with torch.no_grad():
             for _ in range(params.rounds):
                 if max([equalized(module, pair) for pair in pairs]) < CONVERGED:
                     break
-        notes = [f"{STEP}: {', '.join(f'{p.first} and {p.second}' for p in pairs)}"]
+        notes = [f"{STEP}: {', '.join(map(str, pairs))}"]
+        notes += [f"{STEP}: left, with ReLU6 between them: {', '.join(map(str, limited))}"] if limited else []
         notes += [f"{STEP}: {norms} batch norms folded before"] if norms else []
         return model.with_(module=module, notes=(*model.notes, *notes))
 
 
-def _pairs_of(module: Any, inputs: tuple[Any, ...]) -> tuple[list[Pair], int]:
-    """Folds the batch norms of `module` in place; the pairs, and how many norms there were."""
+def _pairs_of(module: Any, inputs: tuple[Any, ...]) -> tuple[list[Pair], list[Pair], int]:
+    """Folds the batch norms of `module` in place; the pairs, those left for a ReLU6, and how many norms there were."""
     program = check_exportable(module, inputs, STEP)
     norms = fold_batch_norms(module, program)
-    pairs = list(pairs_in(module, check_exportable(module, inputs, STEP).graph if norms else program.graph))
+    found = list(pairs_in(module, check_exportable(module, inputs, STEP).graph if norms else program.graph))
+    pairs, limited = ([pair for pair in found if pair.limited == which] for which in (False, True))
     if not pairs:
-        raise HarnessError(f"{STEP}: no two layers follow each other through ReLU and pooling alone",
+        why = f" ({', '.join(map(str, limited))}: ReLU6)" if limited else ""
+        raise HarnessError(f"{STEP}: no two layers follow each other through ReLU and pooling alone{why}",
                            "leave the step out: other activations do not pass factors on")
-    return pairs, len(norms)
+    return pairs, limited, len(norms)
 
 
 def equalized(module: Any, pair: Pair) -> float:
@@ -107,45 +115,31 @@ def equalized(module: Any, pair: Pair) -> float:
 
 def pairs_in(module: Any, graph: Any) -> Iterator[Pair]:
     """Every pair of layers, each called once and with a weight of its own, in the order of the calls."""
-    nodes = {node: layer_of(node) for node in graph.nodes if _is_layer_call(node)}
-    called = list(nodes.values())
-    owners: dict[int, int] = {}
-    for part in module.modules():
-        for parameter in part.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-
-    def usable(name: str) -> bool:
-        return bool(name) and called.count(name) == 1 and _plain(module.get_submodule(name), owners)
-
-    for node, name in nodes.items():
-        if not usable(name):
-            continue
-        last = node
-        while len(last.users) == 1 and _passes_factors(next(iter(last.users)), last):
-            last = next(iter(last.users))
-        if len(last.users) != 1:
-            continue
-        after = next(iter(last.users))
-        other = nodes.get(after, "")
-        if other and after.args[0] is last and usable(other):
-            channels, inputs = len(module.get_submodule(name).weight), _inputs(module.get_submodule(other))
-            if inputs % channels == 0 and (inputs == channels or last.meta["val"].dim() == 2):
-                yield Pair(first=name, second=other, spread=inputs // channels)
+    usable = {node: layer_of(node) for node in graph.nodes if is_layer_call(node) and is_only_use(node)
+              and _scalable(module.get_submodule(layer_of(node)))}
+    for node, name in usable.items():
+        last, after, limited = node, _reader(node), False
+        axis, spread = _channel_axis(node, node), 1
+        while axis is not None and after is not None and after not in usable:
+            limited |= _is_relu6(after)
+            spread *= _merged(after, axis)
+            axis = _axis_after(after, axis)
+            last, after = after, _reader(after)
+        if after in usable and axis is not None and axis == _channel_axis(after, last):
+            yield Pair(first=name, second=usable[after], spread=spread, limited=limited)
 
 
-def _is_layer_call(node: Any) -> bool:
-    import torch
-
-    aten = torch.ops.aten
-    return node.op == "call_function" and node.target in (
-        aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-        aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
+def _reader(node: Any) -> Any:
+    """The one node that reads this one, as its first argument alone; None where there are others."""
+    users = list(node.users)
+    alone = len(users) == 1 and users[0].op == "call_function" and users[0].all_input_nodes.count(node) == 1
+    return users[0] if alone and users[0].args[0] is node else None
 
 
-def _plain(layer: Any, owners: dict[int, int]) -> bool:
+def _scalable(layer: Any) -> bool:
     from torch import nn
 
-    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d) or owners.get(id(layer.weight)) != 1:
+    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
         return False
     return getattr(layer, "groups", 1) == 1 or _depthwise(layer)
 
@@ -155,30 +149,59 @@ def _depthwise(layer: Any) -> bool:
     return bool(1 < groups == layer.in_channels == layer.out_channels)
 
 
-def _inputs(layer: Any) -> int:
-    return int(getattr(layer, "in_channels", 0) or layer.in_features)
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(node.meta["val"].shape)
 
 
-def _passes_factors(node: Any, given: Any) -> bool:
-    """Whether this operation on `given` alone gives s times its result for s times its input, channel by channel."""
+def _channel_axis(call: Any, tensor: Any) -> int | None:
+    """Where `tensor`, which the layer call reads or gives, has its channels; None for a convolution without a batch."""
+    import torch
+
+    if call.target == torch.ops.aten.linear.default:
+        return len(_shape(tensor)) - 1
+    return 1 if len(_shape(tensor)) == len(_shape(call.args[1])) else None
+
+
+def _is_relu6(node: Any) -> bool:
     import torch
 
     aten = torch.ops.aten
-    if node.op != "call_function" or node.args[0] is not given:
-        return False
-    if node.target in (aten.view.default, aten.reshape.default, aten.flatten.using_ints):
-        before, after = given.meta["val"].shape, node.meta["val"].shape  # channels stay first and whole
-        return len(after) == 2 and len(before) > 2 and before[0] == after[0]
-    if node.target is aten.mean.dim:
-        return all(d % given.meta["val"].dim() > 1 for d in node.args[1])
+    return node.target in (aten.hardtanh.default, aten.hardtanh_.default, aten.relu6.default, aten.clamp.default) \
+        and tuple(node.args[1:]) in ((), (0, 6))
+
+
+def _merged(node: Any, axis: int) -> int:
+    """How many values of each channel this operation lays in a row on the channels' axis."""
+    before, after = _shape(node.args[0]), _shape(node)
+    return after[axis] // before[axis] if len(after) == axis + 1 < len(before) else 1
+
+
+def _axis_after(node: Any, axis: int) -> int | None:
+    """The channels' axis behind this operation; None where it mixes channels, or f(s·x) is not s·f(x)."""
+    import torch
+
+    aten = torch.ops.aten
+    before, after = _shape(node.args[0]), _shape(node)
+    if node.target in (aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default,
+                       aten.dropout.default, aten.contiguous.default, aten.clone.default) or _is_relu6(node):
+        return axis
     if node.target is aten.clamp.default:
-        return tuple(node.args[1:]) in ((0,), (0.0,))
-    return node.target in (
-        aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default,
-        aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, aten.avg_pool1d.default,
-        aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool1d.default,
-        aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.dropout.default,
-        aten.contiguous.default, aten.clone.default)
+        return axis if tuple(node.args[1:]) == (0,) else None
+    pooled = {
+        aten.max_pool1d.default: 1, aten.avg_pool1d.default: 1, aten.adaptive_avg_pool1d.default: 1,
+        aten.max_pool2d.default: 2, aten.avg_pool2d.default: 2, aten.adaptive_avg_pool2d.default: 2,
+        aten.max_pool3d.default: 3, aten.avg_pool3d.default: 3, aten.adaptive_avg_pool3d.default: 3,
+    }.get(node.target)
+    if pooled is not None:
+        return axis if axis < len(before) - pooled else None
+    if node.target is aten.mean.dim:
+        gone = {d % len(before) for d in node.args[1]}
+        shift = sum(d < axis for d in gone) if len(after) < len(before) else 0
+        return None if axis in gone else axis - shift
+    if node.target in (aten.view.default, aten.reshape.default, aten.flatten.using_ints):
+        kept_whole = len(after) == axis + 1 <= len(before) and after[:axis] == before[:axis]
+        return axis if kept_whole or after == before else None
+    return None
 
 
 _: type[Technique] = Equalize

@@ -25,15 +25,34 @@ def layers_of(node: Any) -> list[str]:
     return [re.sub(r"@\d+$", "", path.removeprefix("L['self'].")) for path, _ in stack]
 
 
+def is_layer_call(node: Any) -> bool:
+    """Whether this node of an exported graph is a convolution (transposed ones too) or a linear layer."""
+    import torch
+
+    aten = torch.ops.aten
+    return node.op == "call_function" and node.target in (
+        aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+        aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+        aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+
+
+def is_only_use(node: Any) -> bool:
+    """Whether the parameters and buffers that this call takes are the model's own and go into this call alone: its
+    layer is called once, and shares no weight with another. (An exported graph holds a shared one once.)"""
+    taken = [arg for arg in node.args[1:] if hasattr(arg, "users")]
+    return bool(taken) and all(arg.op == "placeholder" and len(arg.users) == 1 for arg in taken)
+
+
 def fold_batch_norms(model: Any, program: Any) -> list[str]:
     """Folds in place each batch norm of `model` (eval mode) that alone follows a convolution or linear layer; returns
-    their names. `program`: torch.export's of this model. Layers that are called twice are left."""
+    their names. `program`: torch.export's of this model. Layers that are called twice or share a weight are left."""
     from torch import nn
 
     folded = []
     for before, norm in list(_pairs(model, program.graph)):
-        _set(model, before, _fused(model.get_submodule(before), model.get_submodule(norm)))
-        _set(model, norm, nn.Identity())
+        layer, batch_norm = model.get_submodule(before), model.get_submodule(norm)
+        _replace(model, layer, _fused(layer, batch_norm))
+        _replace(model, batch_norm, nn.Identity())
         folded.append(norm)
     return folded
 
@@ -41,17 +60,12 @@ def fold_batch_norms(model: Any, program: Any) -> list[str]:
 def _pairs(model: Any, graph: Any) -> Iterator[tuple[str, str]]:
     import torch
 
-    aten = torch.ops.aten
-    calls: dict[str, int] = {}
     for node in graph.nodes:
-        if node.op == "call_function":
-            calls[layer_of(node)] = calls.get(layer_of(node), 0) + 1
-    for node in graph.nodes:
-        if node.op != "call_function" or node.target != aten.batch_norm.default:
+        if node.op != "call_function" or node.target != torch.ops.aten.batch_norm.default:
             continue
         producer = node.args[0]
         before, norm = layer_of(producer), layer_of(node)
-        if producer.op == "call_function" and len(producer.users) == 1 and calls[before] == calls[norm] == 1 \
+        if is_layer_call(producer) and len(producer.users) == 1 and is_only_use(producer) and is_only_use(node) \
                 and _foldable(model.get_submodule(before), model.get_submodule(norm), producer.meta["val"].dim()):
             yield before, norm
 
@@ -81,6 +95,9 @@ def _fused(layer: Any, norm: Any) -> Any:
     return fused
 
 
-def _set(model: Any, name: str, module: Any) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+def _replace(model: Any, old: Any, new: Any) -> None:
+    """Under each of its names."""
+    for name, part in list(model.named_modules(remove_duplicate=False)):
+        if part is old:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, new)
