@@ -90,7 +90,7 @@ def test_as_predicted_tells_only_of_zeros_that_buy_nothing() -> None:
     own = made(odd_channel_macs=900, unstructured_zeros=0.8)
     found = asked(own, made(), 1.0)
     assert causes(found) == ["unstructured_zeros"]
-    assert found["text"].startswith("1.0×, as predicted (1.0×); 80 % of weights are zero")
+    assert found["text"].startswith("1.0×, as predicted (1.0×); 80 % of weights are scattered zeros")
 
 
 def test_a_faster_one_is_told_what_holds_the_reference_up_more() -> None:

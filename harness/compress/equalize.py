@@ -118,14 +118,13 @@ def pairs_in(module: Any, graph: Any) -> Iterator[Pair]:
     usable = {node: layer_of(node) for node in graph.nodes if is_layer_call(node) and is_only_use(node)
               and _scalable(module.get_submodule(layer_of(node)))}
     for node, name in usable.items():
-        last, after, limited = node, _reader(node), False
-        axis, spread = _channel_axis(node, node), 1
+        last, after, limited, axis = node, _reader(node), False, _channel_axis(node, node)
         while axis is not None and after is not None and after not in usable:
             limited |= _is_relu6(after)
-            spread *= _merged(after, axis)
             axis = _axis_after(after, axis)
             last, after = after, _reader(after)
         if after in usable and axis is not None and axis == _channel_axis(after, last):
+            spread = _shape(last)[axis] // len(module.get_submodule(name).weight)  # only a flatten changes it
             yield Pair(first=name, second=usable[after], spread=spread, limited=limited)
 
 
@@ -166,14 +165,8 @@ def _is_relu6(node: Any) -> bool:
     import torch
 
     aten = torch.ops.aten
-    return node.target in (aten.hardtanh.default, aten.hardtanh_.default, aten.relu6.default, aten.clamp.default) \
-        and tuple(node.args[1:]) in ((), (0, 6))
-
-
-def _merged(node: Any, axis: int) -> int:
-    """How many values of each channel this operation lays in a row on the channels' axis."""
-    before, after = _shape(node.args[0]), _shape(node)
-    return after[axis] // before[axis] if len(after) == axis + 1 < len(before) else 1
+    bounded = node.target in (aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default)
+    return node.target is aten.relu6.default or (bounded and tuple(node.args[1:]) == (0, 6))
 
 
 def _axis_after(node: Any, axis: int) -> int | None:
@@ -198,9 +191,8 @@ def _axis_after(node: Any, axis: int) -> int | None:
         gone = {d % len(before) for d in node.args[1]}
         shift = sum(d < axis for d in gone) if len(after) < len(before) else 0
         return None if axis in gone else axis - shift
-    if node.target in (aten.view.default, aten.reshape.default, aten.flatten.using_ints):
-        kept_whole = len(after) == axis + 1 <= len(before) and after[:axis] == before[:axis]
-        return axis if kept_whole or after == before else None
+    if node.target in (aten.view.default, aten.reshape.default, aten.flatten.using_ints):  # of what lies behind it
+        return axis if after == before or (len(after) == axis + 1 and after[:axis] == before[:axis]) else None
     return None
 
 
