@@ -165,3 +165,14 @@ def test_what_was_not_measured_or_has_no_reference_says_so() -> None:
     s = session([build("fp32", status="failed", reason="it raised", artifact=None), build("int8")])
     _, int8 = documented(s, all_runs(s))["results"]
     assert int8["why"] == {"absent": "the reference fp32 is failed: it raised"}
+
+
+def test_values_that_are_written_all_the_same_explain_why_less_arithmetic_is_not_as_much_less_time() -> None:
+    found = asked(made("static_int8", outputs=500), made(outputs=500), 2.0)
+    (cause,) = found["explains"]
+    assert (cause["cause"], cause["value"], cause["unit"]) == ("outputs", 1.0, "fraction")
+    assert cause["text"] == "no fewer values to write than the reference's, for 4.0× less arithmetic"
+    half = asked(made("static_int8", outputs=250), made(outputs=500), 2.0)
+    assert half["explains"][0]["text"].startswith("only 2.0× fewer values to write")
+    assert not asked(made("static_int8", outputs=100), made(outputs=500), 2.0)["explains"]  # shrank by more than that
+    assert not asked(made("static_int8", outputs=500), made(outputs=500), 4.0)["explains"]  # as predicted

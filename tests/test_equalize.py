@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from harness import registry
 from harness.errors import HarnessError
+from harness.interfaces import Compressed
 from tests.test_compress import apply, bench, run
 from tests.test_fold_bn import stirred
 
@@ -74,7 +76,7 @@ def test_layers_with_relu6_between_them_are_left() -> None:
     before = model[1].weight.detach().clone()  # type: ignore[union-attr, operator]
     equal: Any = apply("equalize", model=model.eval())
     assert torch.equal(equal.module[1].weight, before)
-    assert "3 and 5" in equal.notes[0] and "1 and 3" not in equal.notes[0]
+    assert equal.notes == ("equalize: 3 and 5", "equalize: left, with ReLU6 between them: 1 and 3")
 
 
 def test_nothing_to_equalize_is_told_before_time_is_spent() -> None:
@@ -95,3 +97,79 @@ def test_a_layer_that_something_else_reads_too_is_left() -> None:
 
     with pytest.raises(HarnessError, match="no two layers"):
         apply("equalize", model=Both().eval())
+
+
+class Between(nn.Module):
+    """Two layers with something between them."""
+
+    def __init__(self, first: nn.Module, between: Callable[[torch.Tensor], torch.Tensor], second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between, self.second = first, between, second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.between(torch.relu(self.first(x))))  # type: ignore[no-any-return]
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def equalized(model: Any, *shapes: tuple[int, ...]) -> Compressed:
+    """Asserts that the outputs are as before."""
+    torch.manual_seed(0)
+    inputs, technique = tuple(torch.randn(shape) for shape in shapes), registry.load("technique", "equalize")
+    start = Compressed(module=copy.deepcopy(model).eval(), form="eager", example_inputs=inputs)
+    made = technique().apply(start, technique.Params(), bench())
+    assert torch.allclose(run(made, inputs), run(model.eval(), inputs), atol=1e-5)
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("first", "between", "second", "shape"), [
+    (nn.Linear(6, 4), same, nn.Linear(4, 3), (2, 5, 6)),
+    (nn.Conv1d(3, 8, 3), lambda x: x.mean(2), nn.Linear(8, 2), (1, 3, 9)),
+    (nn.Conv2d(3, 8, 3), lambda x: x.mean((-1, -2), keepdim=True), nn.Conv2d(8, 2, 1), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 3), lambda x: nn.functional.adaptive_avg_pool2d(x, 2).flatten(1), nn.Linear(32, 2), (1, 3, 8, 8)),
+    (nn.Conv3d(2, 4, 2), nn.MaxPool3d(2), nn.Conv3d(4, 4, 1, groups=4), (1, 2, 5, 5, 5)),
+])
+def test_it_follows_the_channels_from_one_layer_to_the_next(
+    first: nn.Module, between: Any, second: nn.Module, shape: tuple[int, ...]
+) -> None:
+    assert equalized(Between(first, between, second), shape).notes == ("equalize: first and second",)
+
+
+@pytest.mark.parametrize(("first", "between", "second", "shape"), [
+    (nn.Linear(6, 4), lambda x: x.reshape(1, -1), nn.Linear(20, 3), (1, 5, 6)),  # positions lie before channels
+    (nn.Linear(6, 4), lambda x: x.mean(2), nn.Linear(4, 3), (1, 4, 6)),
+    (nn.Linear(6, 4), nn.MaxPool1d(3, 1, 1), nn.Linear(4, 3), (1, 4, 6)),
+    (nn.Linear(6, 4), same, nn.Conv1d(4, 3, 1), (1, 4, 6)),
+    (nn.Conv2d(3, 8, 1), same, nn.Linear(8, 3), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 1), lambda x: x.mean(2), nn.Linear(8, 3), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 1), lambda x: x.flatten(1), nn.Linear(64, 3), (3, 8, 8)),  # no batch
+    (nn.Conv2d(3, 8, 1), lambda x: x + 1, nn.Conv2d(8, 3, 1), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 1), lambda x: x.clamp(-1, 1), nn.Conv2d(8, 3, 1), (1, 3, 8, 8)),
+])
+def test_what_mixes_channels_with_other_axes_is_left_however_well_the_sizes_fit(
+    first: nn.Module, between: Any, second: nn.Module, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(HarnessError, match="no two layers follow each other"):
+        equalized(Between(first, between, second), shape)
+
+
+def test_layers_that_share_a_weight_or_are_one_are_left() -> None:
+    one, tied = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    for second in (one, tied):
+        tied.weight = one.weight
+        model = nn.Sequential(one, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        assert equalized(model, (1, 4, 3, 3)).notes == ("equalize: 4 and 6",)
+
+
+def test_a_model_of_two_inputs_is_equalized() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 4), nn.Linear(4, 3), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.b(torch.relu(self.a(x))) + self.c(y)  # type: ignore[no-any-return]
+
+    assert equalized(Two(), (1, 6), (1, 5)).notes == ("equalize: a and b",)

@@ -63,6 +63,27 @@ def test_a_layer_that_is_called_twice_keeps_its_batch_norm() -> None:
     assert any("left" in note and "norm" in note for note in folded.notes)
 
 
+def test_a_layer_under_two_names_is_folded_once_and_one_that_shares_its_weight_is_left() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.alias = self.conv = nn.Conv2d(3, 3, 1)
+            self.norm, self.a, self.b = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+            self.b.weight = self.a.weight
+            self.a_norm, self.b_norm = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(self.alias(x))
+            return (self.a_norm(self.a(x)) - self.b_norm(self.b(x))).mean((2, 3))  # type: ignore[no-any-return]
+
+    model = stirred(Shared())
+    folded: Any = apply("fold_bn", model=copy.deepcopy(model))
+    assert torch.allclose(run(folded), run(model), atol=1e-5)
+    assert folded.module.alias is folded.module.conv and isinstance(folded.module.norm, nn.Identity)
+    assert folded.module.b.weight is folded.module.a.weight
+    assert folded.notes[1].endswith("left, what they follow is not theirs alone: a_norm, b_norm")
+
+
 def test_without_a_batch_norm_it_says_so_before_time_is_spent() -> None:
     technique = registry.load("technique", "fold_bn")
     plain = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()

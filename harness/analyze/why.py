@@ -71,7 +71,7 @@ def why(own: Build, reference: Build, latency: Mapping[str, Any], base: Mapping[
     ratios = [base_blocks[b] / blocks[b] for b in sorted(blocks.keys() & base_blocks.keys())]
     interval = over_runs(ratios, measured)
     verdict = _verdict(predicted, measured, interval)
-    causes = _explains(own, reference, verdict)
+    causes = _explains(own, reference, verdict, predicted)
     return {
         "predicted_speedup": predicted,
         "measured_speedup": measured,
@@ -113,10 +113,12 @@ def _verdict(predicted: float, measured: float, interval: tuple[float, float] | 
     return "slower than predicted" if measured < predicted else "faster than predicted"
 
 
-def _explains(own: Build, reference: Build, verdict: str) -> list[Cause]:
+def _explains(own: Build, reference: Build, verdict: str, predicted: float) -> list[Cause]:
     """Slower: all that holds this file up. Faster: what holds the reference up more. As predicted: only the zeros that
     buy nothing."""
     mine = list(_causes(own))
+    if verdict == "slower than predicted":
+        mine += _outputs(own, reference, predicted)
     if verdict == "faster than predicted":
         less = {cause.cause: cause.extent for cause in mine}
         found = [c for c in _causes(reference) if c.extent > less.get(c.cause, 0.0)]
@@ -146,6 +148,17 @@ def _causes(build: Build) -> Iterator[Cause]:
     if zeros >= LEAST_SHARE:
         text = f"{_percent(zeros)} of weights are scattered zeros, which the kernels compute all the same"
         yield Cause(cause="unstructured_zeros", value=zeros, unit="fraction", text=text, share=None)
+
+
+def _outputs(own: Build, reference: Build, predicted: float) -> Iterator[Cause]:
+    """Values that the layers write: each is scaled, clamped and stored once, however little arithmetic is behind it.
+    Named where they shrank far less than the arithmetic did."""
+    mine, before = (number(_layers(build).get("outputs")) for build in (own, reference))
+    if not mine or not before or before / mine * AS_PREDICTED[1] >= predicted:
+        return
+    fewer = f"only {_times(before / mine)} fewer" if before > mine * 1.01 else "no fewer" if mine <= before else "more"
+    text = f"{fewer} values to write than the reference's, for {_times(predicted)} less arithmetic"
+    yield Cause(cause="outputs", value=mine / before, unit="fraction", text=text, share=None)
 
 
 def _outside(delegation: Any) -> Iterator[Cause]:

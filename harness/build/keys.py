@@ -25,7 +25,8 @@ SPREAD = 512
 def own_source() -> str:
     """Our steps and exporters, and what runs them: another version of them builds another file."""
     home = Path(__file__).parent.parent
-    return fingerprint.of_package(home / "compress", home / "export", home / "build" / "steps.py")
+    build = home / "build"
+    return fingerprint.of_package(home / "compress", home / "export", build / "steps.py", build / "layers.py")
 
 
 def factory_source(text: str, folder: Path) -> str:

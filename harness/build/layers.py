@@ -33,14 +33,15 @@ class Layer:
 
     linear: bool
     macs: int
+    outputs: int
     odd: bool
     moved_bytes: float
 
 
 def profile(module: Any, inputs: tuple[Any, ...], precision: Precision) -> dict[str, Any]:
-    """`macs`, and of these `linear_macs`, `odd_channel_macs` (a channel count that is no multiple of 8; a first
-    layer's ≤ 4 inputs and the outputs of the layers that make the output are what they are) and `memory_bound_macs`
-    (few for what is moved, in a model whose weights fit no cache);
+    """`macs` and `outputs` (values that the layers write). Of the macs: `linear_macs`; `odd_channel_macs` (a channel
+    count that is no multiple of 8; a first layer's ≤ 4 inputs and the outputs of the layers that make the output are
+    what they are); `memory_bound_macs` (few for what is moved, in a model whose weights fit no cache).
     `unstructured_zeros`: share of weights that are zero though their output channel is not; `weight_bytes`.
 
     `module` is the last eager form, `precision` what its weights are in the file."""
@@ -54,6 +55,7 @@ def profile(module: Any, inputs: tuple[Any, ...], precision: Precision) -> dict[
     bound = sum(layer.macs for layer in layers if layer.macs < MACS_PER_BYTE * layer.moved_bytes)
     return {
         "macs": sum(layer.macs for layer in layers),
+        "outputs": sum(layer.outputs for layer in layers),
         "linear_macs": sum(layer.macs for layer in layers if layer.linear),
         "odd_channel_macs": sum(layer.macs for layer in layers if layer.odd),
         "memory_bound_macs": bound if weight_bytes > CACHE_BYTES else 0,
@@ -89,7 +91,7 @@ def _layers(module: Any, inputs: tuple[Any, ...], precision: Precision) -> list[
         odd = (columns % LANE != 0 and columns > 4) or (rows % LANE != 0 and id(layer) not in makers)
         moved = layer.weight.numel() * width[0] + (given[0].numel() + out.numel()) * width[1]
         macs = out.numel() // rows * layer.weight.numel()
-        found.append(Layer(linear=linear, macs=macs, odd=odd, moved_bytes=moved))
+        found.append(Layer(linear=linear, macs=macs, outputs=out.numel(), odd=odd, moved_bytes=moved))
 
     hooks = [layer.register_forward_hook(seen) for layer in module.modules() if _is_layer(layer)]
     try:

@@ -129,10 +129,9 @@ def pairs_in(module: Any, graph: Any) -> Iterator[Pair]:
 
 
 def _reader(node: Any) -> Any:
-    """The one node that reads this one, as its first argument alone; None where there are others."""
-    users = list(node.users)
-    alone = len(users) == 1 and users[0].op == "call_function" and users[0].all_input_nodes.count(node) == 1
-    return users[0] if alone and users[0].args[0] is node else None
+    """The operation that alone reads this one, as its first argument; None where there is no such."""
+    only = next(iter(node.users)) if len(node.users) == 1 else None
+    return only if only is not None and only.op == "call_function" and only.args[0] is node else None
 
 
 def _scalable(layer: Any) -> bool:

@@ -9,6 +9,7 @@ without VNNI add two products in 16 bits; onednn and qnnpack do not.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
@@ -79,6 +80,7 @@ class QuantizeEager:
         with fixed(0, params.threads), torch.no_grad(), quiet(), on(engine):
             try:
                 module, seen = make(model, params, bench, engine)
+                module(*model.example_inputs)  # some models read weights of layers that are packed now
             except HarnessError:
                 raise
             except Exception as error:
@@ -114,15 +116,18 @@ def engine_of(params: Any, bench: Workbench) -> str:
 
 @contextlib.contextmanager
 def on(engine: str) -> Iterator[None]:
-    """Packs weights, and runs what is not packed, by this engine; as before afterwards."""
+    """Packs weights, and runs what is not packed, by this engine; as before afterwards. Without the fast path of
+    torch's transformer layers, which reads the weights of linear layers and does not call them."""
     import torch
 
-    before = torch.backends.quantized.engine
+    before = torch.backends.quantized.engine, torch.backends.mha.get_fastpath_enabled()
     torch.backends.quantized.engine = engine
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.quantized.engine = before
+        torch.backends.quantized.engine = before[0]
+        torch.backends.mha.set_fastpath_enabled(before[1])
 
 
 def _traceable(model: Any) -> None:
@@ -145,6 +150,7 @@ def _static(model: Compressed, params: Any, bench: Workbench, engine: str) -> tu
     module: Any = model.module
     _traceable(module)
     kept = layer_names(module, params.keep, STEP)
+    _padding_in_numbers(module)
     fused = quantize_fx.fuse_fx(module.eval())  # first: a kept layer then stays in float with its batch norm and ReLU
     mapping = _mapping(params, engine)
     for name in kept:
@@ -166,8 +172,21 @@ def _seen(prepared: Any, batches: list[Any]) -> int:
     return sum(len(inputs[0]) for inputs in batches)
 
 
+def _padding_in_numbers(module: Any) -> None:
+    """In place: torch's quantized convolutions take no `padding="same"`. Where that is uneven, it stays, and torch
+    says so."""
+    from torch import nn
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and isinstance(layer.padding, str):
+            last_first = layer._reversed_padding_repeated_twice  # (before, after) of each axis
+            if last_first[::2] == last_first[1::2]:
+                layer.padding = tuple(last_first[::-2])
+
+
 def _mapping(params: Any, engine: str) -> Any:
-    """torch's own for the engine, with the observers that were asked for."""
+    """torch's own for the engine, with the observers that were asked for. Transposed convolutions have one weight
+    scale: torch has no kernels for more."""
     from torch.ao.quantization import (
         HistogramObserver,
         MinMaxObserver,
@@ -180,8 +199,14 @@ def _mapping(params: Any, engine: str) -> Any:
     observer = HistogramObserver if params.observer == "histogram" else MinMaxObserver
     weight = default_per_channel_weight_observer if params.per_channel else default_weight_observer
     activation = observer.with_args(reduce_range=engine == "x86")
+    mapping = get_default_qconfig_mapping(engine)
+    theirs: Any = mapping.global_qconfig
+    for kind, own in list(mapping.object_type_qconfigs.items()):
+        if own is not None and own.activation is theirs.activation:  # transposed convolutions and layer norms
+            one_scale = default_weight_observer if own is theirs else own.weight
+            mapping.set_object_type(kind, QConfig(activation=activation, weight=one_scale))  # type: ignore[no-untyped-call]  # torch.ao has no types
     both: Any = QConfig(activation=activation, weight=weight)  # type: ignore[no-untyped-call]  # torch.ao has no types
-    return get_default_qconfig_mapping(engine).set_global(both)
+    return mapping.set_global(both)
 
 
 def _dynamic(model: Compressed, params: Any, bench: Workbench, engine: str) -> tuple[Any, int]:
@@ -213,6 +238,10 @@ def _engine_class() -> Callable[..., Any]:
         def forward(self, *inputs: torch.Tensor) -> Any:
             with on(self.engine):
                 return self.inner(*inputs)
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> OnEngine:
+            with on(self.engine):  # a copy packs its weights anew
+                return OnEngine(copy.deepcopy(self.inner, memo), self.engine)
 
     return OnEngine
 

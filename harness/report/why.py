@@ -4,7 +4,8 @@ Everything is as the document says it (analyze/why.py); here it is only sorted a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from harness.interfaces import PageData, Section
@@ -26,9 +27,10 @@ class Why:
 
 
 def bars(shown: View) -> Iterator[dict[str, Any]]:
-    """One entry a compared result, the largest measured speed-up first; widths in percent of the widest."""
+    """One entry a compared result, the largest measured speed-up first. Positions are percent of the width, on a
+    logarithmic scale that holds all of them and 1×: twice as fast is as far from it as half as fast."""
     pairs = [(row, row.why) for row in shown.ok if row.why]
-    most = max((max(w["measured_speedup"], w["predicted_speedup"]) for _, w in pairs), default=1.0)
+    at = _logarithmic([w[key] for _, w in pairs for key in ("measured_speedup", "predicted_speedup")])
     for row, why in sorted(pairs, key=lambda pair: -pair[1]["measured_speedup"]):
         measured, predicted, low_high = why["measured_speedup"], why["predicted_speedup"], why["ci95"]
         ci = (low_high[0], low_high[1]) if isinstance(low_high, list) else None
@@ -41,11 +43,17 @@ def bars(shown: View) -> Iterator[dict[str, Any]]:
             "half": half,
             "predicted": units.ratio(predicted),
             "verdict": _SYMBOL.get(why["verdict"], why["verdict"]),
-            "width": round(100 * measured / most, 2),
-            "mark": round(100 * predicted / most, 2),
-            "one": round(100 / most, 2) if most >= 1 else None,
+            "left": min(at(measured), at(1.0)),
+            "width": round(abs(at(measured) - at(1.0)), 2),
+            "mark": at(predicted),
+            "one": at(1.0),
             "explains": [cause["text"] for cause in why["explains"]],
         }
+
+
+def _logarithmic(ratios: Sequence[float]) -> Callable[[float], float]:
+    low, high = min([*ratios, 1.0]) / 1.1, max([*ratios, 1.0]) * 1.1
+    return lambda ratio: round(100 * math.log(ratio / low) / math.log(high / low), 2)
 
 
 def without(shown: View) -> list[tuple[str, list[str]]]:
