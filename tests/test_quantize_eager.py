@@ -17,6 +17,8 @@ from harness.compress.quantize_eager import on
 from harness.errors import ConfigError, HarnessError, ToolchainError, UsageError
 from harness.export.executorch import ExecuTorch
 from harness.export.torchscript_lite import TorchScriptLite
+from harness.interfaces import Compressed
+from harness.loading import flatten
 from harness.types import Step
 from tests.test_compress import EXAMPLE, apply, bench, items, run, sqnr_db
 
@@ -70,6 +72,80 @@ def test_the_module_computes_by_its_engine_whatever_the_process_has() -> None:
     with on("onednn"):
         assert torch.equal(outputs(made), want)
     assert torch.backends.quantized.engine == before
+
+
+def test_a_copy_keeps_the_engine_too() -> None:
+    made: Any = apply("quantize_eager", engine="qnnpack", scheme="dynamic")
+    with on("x86"):  # whose ranges are a bit shorter where they are found at each call
+        assert torch.equal(outputs(copy.deepcopy(made.module)), outputs(made))
+        with_x86 = outputs(apply("quantize_eager", engine="x86", scheme="dynamic"))
+    assert not torch.equal(with_x86, outputs(made))
+
+
+class Joined(nn.Module):
+    """Two inputs, a dict of outputs, one convolution with padding by name and one transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, padding="same"), nn.ConvTranspose2d(8, 4, 2)
+        self.left, self.right = nn.Linear(4, 8), nn.Linear(5, 8)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen = self.up(torch.relu(self.down(x))).mean((2, 3))
+        return {"sum": self.left(seen) + self.right(y), "seen": seen}
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).mean(1)  # type: ignore[no-any-return]
+
+
+class Shares(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(torch.relu(self.a(x)))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("make", "shapes", "params"), [
+    (Joined, [(1, 3, 6, 6), (1, 5)], {"engine": "x86"}),
+    (Joined, [(1, 3, 6, 6), (1, 5)], {"engine": "onednn"}),
+    (Joined, [(1, 3, 6, 6), (1, 5)], {"engine": "qnnpack", "observer": "minmax"}),
+    (Joined, [(1, 3, 6, 6), (1, 5)], {"scheme": "dynamic"}),
+    (Attends, [(1, 5, 16)], {"scheme": "dynamic"}),
+    (Shares, [(1, 6)], {}),
+    (Shares, [(1, 6)], {"scheme": "dynamic"}),
+])
+def test_awkward_models_go_all_the_way(
+    make: Any, shapes: list[tuple[int, ...]], params: dict[str, Any], tmp_path: Path, capfd: Any
+) -> None:
+    torch.manual_seed(0)
+    model, inputs = make().eval(), tuple(torch.randn(shape) for shape in shapes)
+    technique = registry.load("technique", "quantize_eager")
+    with torch.no_grad():
+        want, _ = flatten(model(*inputs))
+    start = Compressed(module=model, form="eager", example_inputs=inputs)
+    made = technique().apply(start, technique.Params(**params), bench(calibration=False))
+    with torch.no_grad():
+        got, _ = flatten(made.module(*inputs))
+    assert all(sqnr_db(w, g) > 25 for w, g in zip(want, got, strict=True))
+    TorchScriptLite().export(made, TorchScriptLite.Params(), tmp_path / "m.ptl")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_no_kernel_takes_is_one_message_with_the_way_out() -> None:
+    uneven = nn.Sequential(nn.Conv2d(3, 4, 2, padding="same"), nn.Flatten(), nn.Linear(256, 4))
+    with pytest.raises(HarnessError, match="padding") as caught:
+        apply("quantize_eager", model=copy.deepcopy(uneven).eval())
+    assert "keep" in str(caught.value.hint)
+    assert apply("quantize_eager", model=uneven.eval(), keep=["0"]).form == "quantized:torch"
 
 
 def test_the_engine_follows_from_the_devices_and_counts_only_where_it_does() -> None:

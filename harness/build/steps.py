@@ -134,7 +134,7 @@ def device_of(experiment: Experiment) -> str:
     try:
         torch.empty(1, device=wanted)
     except Exception as error:  # torch answers an unknown or absent device in many ways
-        raise UserCodeError(f"train.device: {wanted!r} cannot be used here: {first_line(error)}",
+        raise UserCodeError(f"train.device: {wanted!r} cannot be used here: {first_line(error)[:60]}…",
                             "auto, cpu, cuda, cuda:N or mps") from error
     return wanted
 
