@@ -27,7 +27,7 @@ pytest_plugins = ["tests.runner_kit"]
 
 ARCHES = ("x86_64", "aarch64")
 HOST = toolchain.host_arch()
-MODELS = ("fp32.pte", "int8.pte", "cnn.pte", "cnn.ptl")
+MODELS = ("fp32.pte", "int8.pte", "cnn.pte", "cnn.ptl", "int8-qnnpack.ptl", "int8-x86.ptl")
 #: qemu's default CPU has SME, whose int8 kernels give wrong numbers there
 QEMU = {"aarch64": ("qemu-aarch64-static", "cortex-a76"), "x86_64": ("qemu-x86_64-static", "max")}
 #: what XNNPACK's look at the CPU needs besides the bundle
@@ -117,6 +117,9 @@ def cases(models: Models, package: Path) -> dict[str, Case]:
     image = [("float32:1,1,8,8", models.folder / "cnn.0.bin")]
     found["cnn.pte"] = Case("executorch", models.file("cnn.xnnpack.pte"), image)
     found["cnn.ptl"] = Case("torchscript", models.file("cnn.ptl"), image)
+    for engine in ("qnnpack", "x86"):  # no libtorch for aarch64 has the latter: it is passed over there
+        made = torch_int8(engine, models.folder / f"int8-{engine}.ptl", models.folder / "cnn.0.bin")
+        found[made.name] = Case("torchscript", made, image)
     content, files = packages.read(package)
     for build in content.builds:
         if build.artifact is not None and build.artifact.suffix == ".pte":
@@ -128,6 +131,27 @@ def cases(models: Models, package: Path) -> dict[str, Case]:
             found[f"{build.variant}.pte"] = Case(build.artifact.runtime, model, inputs)
     assert set(MODELS) <= set(found)
     return found
+
+
+def torch_int8(engine: str, out: Path, images: Path) -> Path:
+    """A convolution and a linear layer in torch's own int8, calibrated on what it will be given."""
+    import torch
+
+    from harness import registry
+    from harness.interfaces import Compressed, Workbench
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 10)).eval()
+    given = torch.from_numpy(np.fromfile(images, "<f4").reshape(-1, 1, 1, 8, 8))
+    technique, exporter = (registry.load(*one) for one in (("technique", "quantize_eager"),
+                                                            ("exporter", "torchscript_lite")))
+    work = Workbench(seed=0, teacher=model, example_inputs=(given[0],),
+                     calibration=lambda size: [((image,), torch.zeros(1)) for image in given])
+    start = Compressed(module=model, form="eager", example_inputs=(given[0],))
+    made = technique().apply(start, technique.Params(engine=engine), work)
+    exporter().export(made, exporter.Params(), out)
+    return out
 
 
 def flags(case: Case, folder: str) -> list[str]:

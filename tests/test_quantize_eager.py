@@ -83,15 +83,18 @@ def test_a_copy_keeps_the_engine_too() -> None:
 
 
 class Joined(nn.Module):
-    """Two inputs, a dict of outputs, one convolution with padding by name and one transposed."""
+    """Two inputs, a dict of outputs, padding by name, and transposed convolutions, of which oneDNN computes the first
+    wrong and FX cannot quantize the last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.down, self.up = nn.Conv2d(3, 8, 3, padding="same"), nn.ConvTranspose2d(8, 4, 2)
+        self.same, self.kernel = nn.ConvTranspose2d(4, 4, 2), nn.Parameter(torch.randn(4, 4, 1, 1))
         self.left, self.right = nn.Linear(4, 8), nn.Linear(5, 8)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        seen = self.up(torch.relu(self.down(x))).mean((2, 3))
+        seen = self.same(torch.relu(self.up(torch.relu(self.down(x)))))
+        seen = nn.functional.conv_transpose2d(seen, self.kernel).mean((2, 3))
         return {"sum": self.left(seen) + self.right(y), "seen": seen}
 
 
@@ -135,9 +138,11 @@ def test_awkward_models_go_all_the_way(
     made = technique().apply(start, technique.Params(**params), bench(calibration=False))
     with torch.no_grad():
         got, _ = flatten(made.module(*inputs))
-    assert all(sqnr_db(w, g) > 25 for w, g in zip(want, got, strict=True))
+    assert min(sqnr_db(w, g) for w, g in zip(want, got, strict=True)) > 20
     TorchScriptLite().export(made, TorchScriptLite.Params(), tmp_path / "m.ptl")
     assert capfd.readouterr() == ("", "")
+    wrong = "quantize_eager: left in float, torch computes them wrong by onednn: up"
+    assert (wrong in made.notes) == (params.get("engine") == "onednn")
 
 
 def test_what_no_kernel_takes_is_one_message_with_the_way_out() -> None:

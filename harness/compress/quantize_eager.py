@@ -92,6 +92,8 @@ class QuantizeEager:
         precision: Any = "static_int8" if params.scheme == "static" else "dynamic"
         notes = [f"{STEP}: {params.scheme}, for {engine}"]
         notes += [f"{STEP}: kept in float: {', '.join(params.keep)}"] if params.keep else []
+        if params.scheme == "static" and (left := wrong_by(engine, model.module)):
+            notes.append(f"{STEP}: left in float, torch computes them wrong by {engine}: {', '.join(left)}")
         if params.scheme == "static":
             notes.append(f"calibrated on {seen} samples" if seen else
                          f"calibrated on {rows(model.example_inputs)} example inputs")
@@ -149,7 +151,7 @@ def _static(model: Compressed, params: Any, bench: Workbench, engine: str) -> tu
 
     module: Any = model.module
     _traceable(module)
-    kept = layer_names(module, params.keep, STEP)
+    kept = [*layer_names(module, params.keep, STEP), *wrong_by(engine, module)]
     _padding_in_numbers(module)
     fused = quantize_fx.fuse_fx(module.eval())  # first: a kept layer then stays in float with its batch norm and ReLU
     mapping = _mapping(params, engine)
@@ -172,6 +174,17 @@ def _seen(prepared: Any, batches: list[Any]) -> int:
     return sum(len(inputs[0]) for inputs in batches)
 
 
+def wrong_by(engine: str, module: Any) -> list[str]:
+    """The layers that this engine computes wrong without a word: in torch 2.13, by oneDNN (which x86 uses too, where
+    the processor has VNNI), transposed convolutions with other numbers of output than of input channels."""
+    from torch import nn
+
+    transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    return [name for name, layer in module.named_modules()
+            if engine in ("x86", "onednn") and isinstance(layer, transposed)
+            and layer.in_channels != layer.out_channels]
+
+
 def _padding_in_numbers(module: Any) -> None:
     """In place: torch's quantized convolutions take no `padding="same"`. Where that is uneven, it stays, and torch
     says so."""
@@ -186,7 +199,8 @@ def _padding_in_numbers(module: Any) -> None:
 
 def _mapping(params: Any, engine: str) -> Any:
     """torch's own for the engine, with the observers that were asked for. Transposed convolutions have one weight
-    scale: torch has no kernels for more."""
+    scale, since torch has no kernels for more; called as functions they stay in float, since FX leaves out arguments
+    that the kernels insist on."""
     from torch.ao.quantization import (
         HistogramObserver,
         MinMaxObserver,
@@ -195,6 +209,7 @@ def _mapping(params: Any, engine: str) -> Any:
         default_weight_observer,
         get_default_qconfig_mapping,
     )
+    from torch.nn import functional
 
     observer = HistogramObserver if params.observer == "histogram" else MinMaxObserver
     weight = default_per_channel_weight_observer if params.per_channel else default_weight_observer
@@ -205,6 +220,8 @@ def _mapping(params: Any, engine: str) -> Any:
         if own is not None and own.activation is theirs.activation:  # transposed convolutions and layer norms
             one_scale = default_weight_observer if own is theirs else own.weight
             mapping.set_object_type(kind, QConfig(activation=activation, weight=one_scale))  # type: ignore[no-untyped-call]  # torch.ao has no types
+    for function in (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d):
+        mapping.set_object_type(function, None)
     both: Any = QConfig(activation=activation, weight=weight)  # type: ignore[no-untyped-call]  # torch.ao has no types
     return mapping.set_global(both)
 
