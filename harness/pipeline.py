@@ -80,7 +80,7 @@ def build(experiment: Experiment, text: str, settings: Settings, screen: Screen)
         abandon(pool)
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # waits: leaving while it closes makes Python complain
     for variant in variants:
         if variant.name in impossible:
             built[variant.name, variant.seed] = _failed(experiment, variant, impossible[variant.name])
@@ -118,7 +118,7 @@ def sensitivity(
         abandon(pool)
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # waits: leaving while it closes makes Python complain
 
 
 def _alone(settings: Settings, work: Callable[..., Any], *values: Any) -> Any:
@@ -129,7 +129,7 @@ def _alone(settings: Settings, work: Callable[..., Any], *values: Any) -> Any:
     except BrokenExecutor:
         return "its build process died: did its code exit or crash, or was memory short?"
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # waits: leaving while it closes makes Python complain
 
 
 def _failed(experiment: Experiment, variant: Variant, reason: str) -> tuple[Build, ...]:

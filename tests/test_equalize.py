@@ -13,7 +13,7 @@ from torch import nn
 from harness import registry
 from harness.errors import HarnessError
 from harness.interfaces import Compressed
-from tests.test_compress import apply, bench, run
+from tests.test_compress import apply, bench, run, sqnr_db
 from tests.test_fold_bn import stirred
 
 
@@ -69,6 +69,30 @@ def test_no_channel_is_lost_beside_a_far_larger_one_any_more() -> None:
     equal: Any = apply("equalize", model=copy.deepcopy(model))
     assert per_tensor_db(model[3].weight.detach()) < 5
     assert per_tensor_db(equal.module[3].weight.detach()) > 20
+
+
+def test_a_channel_that_is_little_more_than_its_bias_does_not_become_the_range_of_all() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+                          nn.Linear(256, 4)).eval()
+    with torch.no_grad():
+        model[0].weight[3] *= 1e-6  # type: ignore[index, operator, union-attr]
+        model[0].bias[3] = 1.0  # type: ignore[index, operator, union-attr]
+    work = bench()
+    assert work.calibration is not None
+    (picture,), _ = next(iter(work.calibration(16)))
+    quantized = apply("quantize_eager", model=apply("equalize", model=copy.deepcopy(model)).module, per_channel=False)
+    assert sqnr_db(run(model, (picture,)), run(quantized, (picture,))) > 25
+
+
+def test_layers_of_zeros_are_left() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    for dead in (1, 3):
+        with torch.no_grad():
+            model[dead].weight.zero_()  # type: ignore[operator, union-attr]
+            model[dead].bias[0] = 0  # type: ignore[index, operator, union-attr]
+        equal = apply("equalize", model=copy.deepcopy(model))
+        assert torch.allclose(run(equal), run(model), atol=1e-6)
 
 
 def test_layers_with_relu6_between_them_are_left() -> None:
@@ -144,6 +168,8 @@ def test_it_follows_the_channels_from_one_layer_to_the_next(
     (nn.Linear(6, 4), same, nn.Conv1d(4, 3, 1), (1, 4, 6)),
     (nn.Conv2d(3, 8, 1), same, nn.Linear(8, 3), (1, 3, 8, 8)),
     (nn.Conv2d(3, 8, 1), lambda x: x.mean(2), nn.Linear(8, 3), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 1), lambda x: x.mean(1), nn.Conv1d(8, 3, 1), (1, 3, 8, 8)),
+    (nn.Conv2d(3, 8, 1), lambda x: x.reshape(2, -1), nn.Linear(256, 3), (1, 3, 8, 8)),
     (nn.Conv2d(3, 8, 1), lambda x: x.flatten(1), nn.Linear(64, 3), (3, 8, 8)),  # no batch
     (nn.Conv2d(3, 8, 1), lambda x: x + 1, nn.Conv2d(8, 3, 1), (1, 3, 8, 8)),
     (nn.Conv2d(3, 8, 1), lambda x: x.clamp(-1, 1), nn.Conv2d(8, 3, 1), (1, 3, 8, 8)),

@@ -152,6 +152,19 @@ def test_what_no_kernel_takes_is_one_message_with_the_way_out() -> None:
     assert "keep" in str(caught.value.hint)
     assert apply("quantize_eager", model=uneven.eval(), keep=["0"]).form == "quantized:torch"
 
+    class ReadsWeight(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.tail = nn.Linear(192, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.tail(self.head(x.flatten(1)) * self.head.weight.sum())  # type: ignore[no-any-return]
+
+    with pytest.raises(HarnessError, match="quantize_eager: ") as caught:
+        apply("quantize_eager", model=ReadsWeight().eval(), scheme="dynamic")
+    assert "keep" in str(caught.value.hint)
+    assert apply("quantize_eager", model=ReadsWeight().eval(), scheme="dynamic", keep=["head"]).precision == "dynamic"
+
 
 def test_the_engine_follows_from_the_devices_and_counts_only_where_it_does() -> None:
     for machine, engine in (("x86_64", "x86"), ("aarch64", "qnnpack"), ("", "qnnpack")):

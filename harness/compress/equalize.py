@@ -94,7 +94,10 @@ def _pairs_of(module: Any, inputs: tuple[Any, ...]) -> tuple[list[Pair], list[Pa
 
 
 def equalized(module: Any, pair: Pair) -> float:
-    """Equalizes the pair in place; the largest |s − 1|. Channels without a weight on one side stay."""
+    """Equalizes the pair in place; the largest |s − 1|. Channels without a weight on one side stay.
+
+    No bias grows beyond what the weights make of inputs of ±1: a channel that batch norm has all but switched off
+    (γ ≈ 0) is little more than its bias, and would become the range that the activations of all must share."""
     import torch
 
     first, second = module.get_submodule(pair.first), module.get_submodule(pair.second)
@@ -103,6 +106,9 @@ def equalized(module: Any, pair: Pair) -> float:
         len(first.weight), -1)
     one, two = (t.abs().amax(1) for t in (first.weight.reshape(len(first.weight), -1), by_input))
     scale = torch.where((one > 0) & (two > 0), (one / two.clamp_min(1e-30)).sqrt(), torch.ones_like(one))
+    if first.bias is not None:
+        largest = (first.weight.reshape(len(first.weight), -1).abs().sum(1) / scale).max().clamp_min(1e-30)
+        scale = torch.maximum(scale, (first.bias.abs() / largest).clamp(max=1))
     first.weight.div_(scale.reshape(-1, *[1] * (first.weight.dim() - 1)))
     if first.bias is not None:
         first.bias.div_(scale)
