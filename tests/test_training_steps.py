@@ -150,3 +150,14 @@ def test_progress_tells_how_well_it_goes() -> None:
     said: list[str] = []
     apply("finetune", bench(progress=lambda done, total, what: said.append(what)), epochs=3, lr=0.01)
     assert any("validation loss" in text and "accuracy" in text for text in said)
+
+
+def test_once_max_steps_are_made_nothing_is_validated_again() -> None:
+    work, seen = bench(max_steps=2), []
+
+    def validation(size: int) -> Any:
+        seen.append(size)
+        return bench().validation(size)  # type: ignore[misc]
+
+    apply("finetune", replace(work, validation=validation), epochs=5)
+    assert len(seen) == 1

@@ -207,10 +207,22 @@ class _Case:
         """A variant that trains asks whether this format takes the baseline, before the minutes and not after."""
         steps = self.job.variant.steps
         if self._made is None and hasattr(exporter, "preflight") and chains.trains(steps):
-            shapes = self.job.loaded.dynamic_shapes
-            model = Compressed(module=self.job.loaded.model, form="eager", example_inputs=self.inputs,
-                               dynamic_shapes=shapes)
+            asked = self.job.loaded.asked
+            key = type(exporter), params.model_dump_json(), self.name
+            if key not in asked:
+                asked[key] = self._refusal(exporter, params)
+            if (refusal := asked[key]) is not None:
+                raise refusal
+
+    def _refusal(self, exporter: Any, params: Any) -> HarnessError | None:
+        loaded = self.job.loaded
+        model = Compressed(module=loaded.model, form="eager", example_inputs=self.inputs,
+                           dynamic_shapes=loaded.dynamic_shapes)
+        try:
             exporter.preflight(model, params)
+        except HarnessError as error:
+            return error
+        return None
 
     def _export(self, exporter: Any, params: Any) -> Record:
         eager, final = self.models()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.compress.outputs import output_layers
+from harness.compress.outputs import output_layers, watched
 from harness.types import Precision
 
 #: channels that kernels take at once; counts between cost as much as the next multiple
@@ -93,11 +93,6 @@ def _layers(module: Any, inputs: tuple[Any, ...], precision: Precision) -> list[
         macs = out.numel() // rows * layer.weight.numel()
         found.append(Layer(linear=linear, macs=macs, outputs=out.numel(), odd=odd, moved_bytes=moved))
 
-    hooks = [layer.register_forward_hook(seen) for layer in module.modules() if _is_layer(layer)]
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with watched(filter(_is_layer, module.modules()), seen), torch.no_grad():
+        module(*inputs)
     return found

@@ -67,6 +67,11 @@ class Loaded:
         return build_keys.data_key(self.experiment, self.data)
 
     @functools.cached_property
+    def asked(self) -> dict[tuple[type, str, str], HarnessError | None]:
+        """(exporter, its options, input case) -> why it cannot take the baseline, for those that were asked."""
+        return {}
+
+    @functools.cached_property
     def validation_key(self) -> str:
         return repr(build_keys.split_key(self.data.validation if self.data else None))
 

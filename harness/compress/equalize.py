@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from harness.compress.folding import fold_batch_norms, is_layer_call, is_only_use, layer_of
+from harness.compress.folding import SCALES_CHANNELS, fold_batch_norms, is_layer_call, is_only_use, layer_of
 from harness.compress.params import Count, Params
 from harness.compress.pt2e import check_exportable
 from harness.errors import HarnessError
@@ -56,9 +56,7 @@ class Equalize:
     seeded: ClassVar[bool] = False
     reads_data: ClassVar[bool] = False
     makes: ClassVar[frozenset[str]] = frozenset({"folded"})
-    refuses: ClassVar[dict[str, str]] = {
-        "values": "each channel is scaled by its own factor, which multiplies the number of distinct values"
-    }
+    refuses: ClassVar[dict[str, str]] = SCALES_CHANNELS
 
     @staticmethod
     def preflight(params: Any, model: Any, bench: Workbench) -> None:

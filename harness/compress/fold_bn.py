@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from harness.compress.folding import fold_batch_norms
+from harness.compress.folding import SCALES_CHANNELS, fold_batch_norms
 from harness.compress.params import Params
 from harness.compress.pt2e import check_exportable
 from harness.errors import HarnessError
@@ -32,9 +32,7 @@ class FoldBn:
     seeded: ClassVar[bool] = False
     reads_data: ClassVar[bool] = False
     makes: ClassVar[frozenset[str]] = frozenset({"folded"})
-    refuses: ClassVar[dict[str, str]] = {
-        "values": "each channel is scaled by its own factor, which multiplies the number of distinct values"
-    }
+    refuses: ClassVar[dict[str, str]] = SCALES_CHANNELS
 
     @staticmethod
     def preflight(params: Any, model: Any, bench: Workbench) -> None:

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+#: what a step that scales channels must not follow
+SCALES_CHANNELS = {"values": "each channel is scaled by its own factor, which multiplies the number of distinct values"}
+
 
 def layer_of(node: Any) -> str:
     """The innermost module that this node of an exported graph comes from, as the eager model calls it; "" for none.

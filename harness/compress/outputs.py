@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -70,3 +71,15 @@ def layer_names(model: torch.nn.Module, patterns: Iterable[str], step: str) -> l
 def named_layers(model: torch.nn.Module, patterns: Iterable[str], step: str) -> list[torch.nn.Module]:
     """The modules of `layer_names`."""
     return [model.get_submodule(name) for name in layer_names(model, patterns, step)]
+
+
+@contextlib.contextmanager
+def watched(layers: Iterable[Any], see: Callable[[Any, Any, Any], Any]) -> Iterator[None]:
+    """While inside, `see(layer, args, output)` is called after each call of these layers; what it returns, if anything,
+    takes the output's place."""
+    hooks = [layer.register_forward_hook(see) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.compress.outputs import watched
+from harness.compress.pt2e import in_calls, rows
 from harness.loading import flatten
 
 if TYPE_CHECKING:
@@ -120,9 +122,7 @@ def _calls(model: Any, example_inputs: tuple[Any, ...], batches: Sequence[tuple[
         model(*batches[0])
         return list(batches)
     except Exception:  # a model that fixes its batch; any other trouble shows at the first of the calls
-        size = example_inputs[0].shape[0]
-        return [tuple(t[i : i + size] for t in inputs) for inputs in batches
-                for i in range(0, len(inputs[0]) - size + 1, size)]
+        return in_calls(batches, rows(example_inputs))
 
 
 def _outputs(model: Any, calls: Sequence[tuple[Any, ...]]) -> list[torch.Tensor]:
@@ -133,16 +133,6 @@ def _outputs(model: Any, calls: Sequence[tuple[Any, ...]]) -> list[torch.Tensor]
     return [torch.cat([one.reshape(-1) for one in leaf]) for leaf in zip(*leaves, strict=True)]
 
 
-@contextlib.contextmanager
-def _hooked(layers: Sequence[Any], hook: Callable[[Any, Any, Any], Any]) -> Iterator[None]:
-    handles = [layer.register_forward_hook(hook) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _ranges(model: Any, calls: Sequence[tuple[Any, ...]]) -> dict[Any, tuple[float, float]]:
     """Smallest and largest output of each layer that is called."""
     found: dict[Any, tuple[float, float]] = {}
@@ -151,7 +141,7 @@ def _ranges(model: Any, calls: Sequence[tuple[Any, ...]]) -> dict[Any, tuple[flo
         low, high = found.get(layer, (0.0, 0.0))  # zero can always be represented: padding and ReLU need it
         found[layer] = min(low, float(output.min())), max(high, float(output.max()))
 
-    with _hooked([layer for _, layer in _layers(model)], see):
+    with watched([layer for _, layer in _layers(model)], see):
         _outputs(model, calls)
     return found
 
@@ -166,7 +156,7 @@ def _macs(model: Any, inputs: tuple[Any, ...]) -> dict[Any, int]:
         elements = args[0].numel() if spread else output.numel()
         found[layer] = found.get(layer, 0) + elements * layer.weight.numel() // layer.weight.shape[0]
 
-    with _hooked([layer for _, layer in _layers(model)], see):
+    with watched([layer for _, layer in _layers(model)], see):
         model(*inputs)
     return found
 
@@ -196,7 +186,7 @@ def _rounded(layer: Any, span: tuple[float, float] | None) -> Iterator[None]:
     def round_(layer: Any, args: Any, output: Any) -> Any:
         return torch.fake_quantize_per_tensor_affine(output, scale, zero, -128, 127)
 
-    with _hooked([layer], round_):
+    with watched([layer], round_):
         yield
 
 

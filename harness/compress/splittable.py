@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from harness.compress.outputs import named_layers
+from harness.compress.outputs import named_layers, watched
 from harness.errors import HarnessError
 
 
@@ -46,13 +46,8 @@ def _input_shapes(module: Any, inputs: tuple[Any, ...]) -> dict[Any, tuple[int, 
         if args and isinstance(args[0], torch.Tensor):
             shapes.setdefault(layer, tuple(args[0].shape))
 
-    hooks = [layer.register_forward_hook(see) for layer in module.modules()]
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with watched(module.modules(), see), torch.no_grad():
+        module(*inputs)
     return shapes
 
 

@@ -110,6 +110,8 @@ def train(model: Any, bench: Workbench, loss: Loss, options: TrainParams, what: 
                 best, since, kept = (now, 0, copy.deepcopy(model.state_dict())) if better else (best, since + 1, kept)
                 if since >= options.patience:
                     break
+        if done >= total:
+            break  # max_steps ended it: further epochs would only validate the same weights again
     if not done:
         raise HarnessError(f"{what}: not one step was made: every batch of train has a single item, and batch norm "
                            "cannot train on one", "give more items, or train.batch_size: 1 to freeze its statistics")
