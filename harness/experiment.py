@@ -152,7 +152,13 @@ class Measure(Strict):
     min_seconds: Annotated[float, Field(gt=0, le=600)] = 2.0
     min_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     memory: bool = True
-    energy: Literal["off"] = "off"
+    cold_loads: Annotated[int, Field(ge=0, le=1000)] = 0
+    energy: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "off"  # off, auto, or a meter's name
+    energy_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0  # of each idle and each load window
+    sustained_minutes: Annotated[float, Field(gt=0, le=24 * 60)] | None = None
+    profile: bool = False
+    target_ci: Annotated[float, Field(gt=0, lt=1)] | None = None
+    budget_minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)] | None = None
     accuracy_samples: Annotated[int, Field(ge=1)] | Literal["all"] = 500
 
     @field_validator("threads", "cpus")

@@ -21,7 +21,7 @@ from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
-from harness.types import NULL_VARIANT, DeviceFacts, DeviceSpec, Package, Run, SessionDevice
+from harness.types import ESSENTIAL, NULL_VARIANT, DeviceFacts, DeviceSpec, Package, PlannedRun, Run, SessionDevice
 from harness.work import BlockTask, Deployed, DeployTask, Measured, deploy, look, measure_block, put_back
 
 
@@ -150,8 +150,8 @@ def measure(
     for lane in lanes:
         if lane.facts is not None:
             own = plan.model_copy(update={"cpus": list(lane.spec.cpus)}) if lane.spec.cpus else plan
-            blocks = schedule.blocks(package, own, lane.facts, seed, lane.spec.context)
-            tracks.append(_Track(lane, lane.facts, blocks, settings.executors.lane(lane.spec.name)))
+            blocks = schedule.blocks(package, own, lane.facts, seed, lane.spec.context, settings.quick)
+            tracks.append(_Track(lane, lane.facts, own, blocks, settings.executors.lane(lane.spec.name)))
             _store_refusals(store, identity, schedule.refusals(package, own, lane.facts, lane.spec.context))
     deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
     cut = len(tracks) < len(lanes)
@@ -200,8 +200,10 @@ GATES = ("check", "accuracy")
 class _Track:
     """A lane on its way through its blocks."""
 
-    def __init__(self, lane: Lane, facts: DeviceFacts, blocks: list[schedule.Block], executor: Executor) -> None:
-        self.lane, self.facts, self.blocks, self.executor = lane, facts, list(blocks), executor
+    def __init__(
+        self, lane: Lane, facts: DeviceFacts, plan: Measure, blocks: list[schedule.Block], executor: Executor
+    ) -> None:
+        self.lane, self.facts, self.plan, self.blocks, self.executor = lane, facts, plan, list(blocks), executor
         self.planned = [run for block in blocks for run in block.runs]
         self.began = time.monotonic()
         self.before: float | None = None
@@ -215,12 +217,18 @@ class _Track:
         only behind its output check."""
         while self.blocks:
             block = self.blocks.pop(0)
-            shut = set(store.broken(identity))
+            broken = store.broken(identity)
+            shut = {key for key, purpose in broken if purpose in ESSENTIAL}
             if block.purpose != "check":
                 right = {key for key, purpose, _ in store.counted(identity) if purpose in GATES}
                 shut |= {cell_key(run.cell) for run in self.planned if run.purpose in GATES} - right
-            self.planned = [r for r in self.planned if r.purpose in GATES or cell_key(r.cell) not in shut]
-            runs = tuple(run for run in block.runs if block.purpose == "check" or cell_key(run.cell) not in shut)
+
+            def possible(run: PlannedRun) -> bool:
+                key = cell_key(run.cell)
+                return run.purpose in GATES or (key not in shut and (key, run.purpose) not in broken)
+
+            self.planned = [run for run in self.planned if possible(run)]
+            runs = tuple(run for run in block.runs if possible(run))
             if runs:
                 task = BlockTask(
                     device=self.lane.spec,
@@ -230,6 +238,7 @@ class _Track:
                     folder=str(settings.folder),
                     carried=settings.carried,
                     runs=runs,
+                    meter=self.plan.energy,
                     goes_on=self.prepared,
                 )
                 self.prepared = bool(self.lane.spec.prepare)

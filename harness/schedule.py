@@ -1,7 +1,9 @@
 """The schedule of one device, pure: which runs, in which blocks, in which order.
 
 Every block holds each variant once, in a seeded random order, so that drift of the device falls on all of them
-alike. Outputs are checked first (a fast wrong answer is not a result), then memory, then latency.
+alike. Outputs are checked first (a fast wrong answer is not a result), then memory and cold loads; the device is
+enrolled and warmed up, and its latency measured; then energy, each block of it between two idle windows; what heats
+the device for long comes last.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ from dataclasses import dataclass, replace
 from harness.devices.facts import cpu_mask
 from harness.experiment import Measure
 from harness.types import NULL_VARIANT, Artifact, Build, Cell, CheckSet, DeviceFacts, Package, PlannedRun, Purpose
+
+#: runs of the calibration kernel that enrol a device: as many as make a standard deviation worth something
+ENROLMENTS = 10
+_LOAD_S = 0.4  # a cold load with its process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +73,9 @@ def refusals(package: Package, measure: Measure, facts: DeviceFacts, context: st
 
 
 def blocks(
-    package: Package, measure: Measure, facts: DeviceFacts, seed: int, context: str = "host"
+    package: Package, measure: Measure, facts: DeviceFacts, seed: int, context: str = "host", quick: bool = False
 ) -> list[Block]:
-    """The whole schedule of one device. `seed` fixes every order."""
+    """The whole schedule of one device. `seed` fixes every order. `quick`: no enrolment, no burn-in, no energy."""
     refused = {item.cell for item in refusals(package, measure, facts, context)}
     every = [(cell, build) for cell, build in cells(package, measure, facts, context) if cell not in refused]
     chance = random.Random(f"{seed}-{facts.device_id}")
@@ -95,12 +101,74 @@ def blocks(
         if run.cell in expecting
     ]
     out = [block(0, "check", 0, gates)]
+
+    def add(purpose: Purpose, repeats: int, runs: Sequence[PlannedRun]) -> None:
+        start = len(out)
+        out.extend(block(start + repeat, purpose, repeat, runs) for repeat in range(repeats if runs else 0))
+
     if measure.memory:
-        memory = planned("memory") + _nulls(package, every, measure, facts)
-        out += [block(len(out) + repeat, "memory", repeat, memory) for repeat in range(measure.repeats)]
-    start = len(out)
-    latency = planned("latency")
-    return out + [block(start + repeat, "latency", repeat, latency) for repeat in range(measure.repeats)]
+        add("memory", measure.repeats, planned("memory") + _nulls(package, every, measure, facts, "memory"))
+    add("load", measure.cold_loads, planned("load"))
+    if not quick:
+        add("sentinel", ENROLMENTS, _enrolling(every, package, measure, facts))
+        add("burn_in", 1, planned("burn_in"))
+    add("latency", measure.repeats, planned("latency"))
+    if quick:
+        return out
+    if measure.energy != "off":
+        seconds = measure.energy_seconds
+        idle = [replace(run, min_seconds=seconds) for run in _enrolling(every, package, measure, facts, "idle")]
+        for repeat in range(measure.repeats):
+            loads = block(len(out), "energy", repeat, [replace(r, min_seconds=seconds) for r in planned("energy")])
+            out.append(_between_idles(loads, idle))
+    if measure.sustained_minutes is not None:
+        long = [replace(run, min_seconds=measure.sustained_minutes * 60) for run in planned("sustained")]
+        add("sustained", 1, long)
+    if measure.profile:
+        add("profile", 1, planned("profile"))
+    return out
+
+
+def more(block: int, repeat: int, runs: Sequence[PlannedRun], seed: int) -> Block:
+    """One more latency block, of these runs only (each replaces a planned one's block and repeat)."""
+    order = list(runs)
+    random.Random(f"{seed}-more-{block}").shuffle(order)
+    placed = (replace(run, block=block, repeat=repeat, position=i) for i, run in enumerate(order))
+    return Block(purpose="latency", repeat=repeat, runs=tuple(placed))
+
+
+def _between_idles(loads: Block, idle: Sequence[PlannedRun]) -> Block:
+    """The block's loads, with an idle window before and one behind: repeats 2 n and 2 n + 1 of the idle cell."""
+    number = loads.runs[0].block if loads.runs else 0
+    first = [replace(run, repeat=2 * loads.repeat, block=number, position=-1) for run in idle]
+    last = [replace(run, repeat=2 * loads.repeat + 1, block=number, position=len(loads.runs)) for run in idle]
+    return replace(loads, runs=(*first, *loads.runs, *last))
+
+
+def _enrolling(
+    every: Sequence[tuple[Cell, Build]],
+    package: Package,
+    measure: Measure,
+    facts: DeviceFacts,
+    purpose: Purpose = "sentinel",
+) -> list[PlannedRun]:
+    """Runs of no model: of the calibration kernel, one for each setting of `cpus`; of nothing at all, one."""
+    found: dict[str, PlannedRun] = {}
+    for cell, build in every:
+        place = cell.cpus if purpose == "sentinel" else ""
+        if build.artifact is not None and place not in found:
+            run = _planned(cell, build.artifact, package.checks[build.input], purpose, measure, facts)
+            nobody = replace(
+                cell,
+                variant=NULL_VARIANT,
+                seed=0,
+                exporter=build.artifact.runtime,
+                backend="",
+                input="default",
+                threads=1,
+            )
+            found[place] = replace(run, cell=nobody, inputs=())
+    return list(found.values())
 
 
 def _planned(
@@ -121,7 +189,7 @@ def _planned(
 
 
 def _nulls(
-    package: Package, every: Sequence[tuple[Cell, Build]], measure: Measure, facts: DeviceFacts
+    package: Package, every: Sequence[tuple[Cell, Build]], measure: Measure, facts: DeviceFacts, purpose: Purpose
 ) -> list[PlannedRun]:
     """The one-op model in every setting that a real one is measured in: the baseline of model_memory_bytes."""
     if package.null_input is None:
@@ -150,7 +218,7 @@ def _nulls(
             ),
             package.nulls[runtime],
             check,
-            "memory",
+            purpose,
             measure,
             facts,
         )
@@ -160,4 +228,8 @@ def _nulls(
 
 def seconds(run: PlannedRun) -> float:
     """What a run is expected to take, for the time left: warm-up, steady part and a process's start."""
-    return {"latency": 0.9 + run.min_seconds, "memory": 0.3}.get(run.purpose, 0.5)
+    if run.purpose in ("latency", "burn_in"):
+        return 1.1 + run.min_seconds
+    if run.purpose in ("idle", "energy", "sustained"):
+        return 1.0 + run.min_seconds
+    return {"memory": 0.3, "load": _LOAD_S, "sentinel": 0.3}.get(run.purpose, 0.5)

@@ -13,7 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 Status = Literal["ok", "failed", "skipped", "invalid"]
-Purpose = Literal["check", "accuracy", "memory", "latency", "load"]
+#: `sentinel`: only the calibration kernel, to enrol a device · `burn_in`: a latency run that never counts as one, for
+#: the heat · `load`: cold, the page cache dropped · `idle`: nothing runs, for the meter · `profile`: time per operator
+Purpose = Literal[
+    "check", "accuracy", "memory", "load", "sentinel", "burn_in", "latency", "idle", "energy", "sustained", "profile"
+]
+#: what a result stands on; without the others it lacks a metric, with the reason
+ESSENTIAL: tuple[Purpose, ...] = ("check", "accuracy", "memory", "latency")
 Precision = Literal["fp32", "fp16", "dynamic", "int4", "static_int8"]
 
 #: numpy dtypes of the runner's wire format (tensor files are little endian, C order, no header)
@@ -273,7 +279,9 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One run of the schedule, before it is made. `cpu_mask` is the runner's `--cpus`: `any` or a hexadecimal mask."""
+    """One run of the schedule, before it is made. `cpu_mask` is the runner's `--cpus`: `any` or a hexadecimal mask.
+
+    `min_seconds`: of latency the least steady time; of idle, energy and sustained the time that it goes on."""
 
     cell: Cell
     purpose: Purpose
@@ -285,6 +293,40 @@ class PlannedRun:
     cpu_mask: str = "any"
     min_seconds: float = 2.0
     min_iterations: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """How a device is at one moment, as far as it says; None and empty mean that it does not.
+
+    `uptime_s`: seconds since its boot, sleep included. `zones_c`: thermal zone -> °C. `skin_c`: Android's skin sensor.
+    `thermal_status`: Android's, 0 is none. `throttled`: the bits of a Pi's `vcgencmd get_throttled`.
+    `max_khz`: frequency policy -> the highest clock that it may take just now."""
+
+    uptime_s: float | None = None
+    zones_c: Mapping[str, float] = field(default_factory=dict)
+    skin_c: float | None = None
+    battery_c: float | None = None
+    battery_percent: int | None = None
+    charging: bool | None = None
+    thermal_status: int | None = None
+    throttled: int | None = None
+    max_khz: Mapping[str, int] = field(default_factory=dict)
+    governors: Mapping[str, str] = field(default_factory=dict)
+    loadavg: float | None = None
+    screen_on: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolment:
+    """What a device is like at rest, from the sentinel runs that open a session; None where it could not be told.
+
+    `sentinel_ns`: median of the calibration kernel, `sentinel_sd`: the standard deviation of its logarithm from run to
+    run. `rest`: the state it was in, cooled down."""
+
+    sentinel_ns: float | None = None
+    sentinel_sd: float | None = None
+    rest: Snapshot | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

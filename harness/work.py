@@ -15,19 +15,33 @@ from typing import Any
 import numpy as np
 
 from harness import __version__
-from harness.analyze import stats
+from harness.analyze import conditions as surroundings
+from harness.analyze import energy, stats, sustained
 from harness.analyze.check import output_check
-from harness.devices import quarantine
+from harness.devices import quarantine, telemetry
 from harness.devices.bench import Bench, facts_of, opened, probe
 from harness.devices.depot import Depot
 from harness.errors import DeviceError, HarnessError, RunnerError, StoreError, TransportError, UserCodeError
 from harness.experiment import Experiment
+from harness.measure import energy as metering
+from harness.measure import gate as gating
 from harness.measure import session as measuring
 from harness.package import Files
 from harness.store import Store
 from harness.store.store import cell_key
 from harness.task_metric import TaskMetric, task_metric
-from harness.types import Build, CheckSet, DeviceFacts, DeviceSpec, Measurement, Package, PlannedRun, Run
+from harness.types import (
+    Build,
+    CheckSet,
+    DeviceFacts,
+    DeviceSpec,
+    Enrolment,
+    Measurement,
+    Package,
+    PlannedRun,
+    Run,
+    Snapshot,
+)
 
 log = logging.getLogger("harness.work")
 ATTEMPTS = 3  # of a run that a disturbance spoiled; what fails by itself is never tried again
@@ -94,6 +108,7 @@ class BlockTask:
     folder: str
     carried: bool
     runs: tuple[PlannedRun, ...]
+    meter: str = "off"  # measure.energy
     goes_on: bool = False  # an earlier block of this lane prepared the device, and it stays so
 
 
@@ -187,23 +202,7 @@ def _until_settled(
     for _ in range(ATTEMPTS):
         if measuring.stopping.is_set():
             raise measuring.Interrupted
-        attempt = measuring.measure(
-            planned,
-            depot=bench.depot,
-            prefix=bench.runner(planned.artifact.runtime),
-            lock=bench.lock_file,
-            session=task.session,
-            attempt=store.next_attempt(task.session, planned.cell, planned.purpose, planned.repeat),
-            files=Files(Path(task.files)),
-            conditions={"prepared": dict(bench.prepared)},
-            provenance={
-                "harness": __version__,
-                "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
-                "os": bench.facts.os,
-                "kernel": bench.facts.kernel,
-            },
-        )
-        run = judged(attempt, package, task)
+        run = _attempt(task, store, package, bench, planned)
         rebooted = _rebooted(bench)
         if rebooted:
             lost = {"set": {}, "not_set": {"*": "the device rebooted since"}}
@@ -211,9 +210,101 @@ def _until_settled(
         store.append(run)
         bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored
         made.append(run.id)
-        if run.status != "invalid" or rebooted:
+        if run.status != "invalid" or rebooted or (run.reason or "").startswith(gating.TIMEOUT):
             break
     return made, rebooted
+
+
+#: purposes whose numbers a hot device would falsify, and those whose surroundings are judged
+GATED = ("sentinel", "latency", "energy", "sustained")
+JUDGED = ("latency", "sustained")
+
+
+def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> Run:
+    """One attempt: gated, made, judged by what it answered and by what surrounded it."""
+    conditions: dict[str, Any] = {"prepared": dict(bench.prepared)}
+    provenance = {
+        "harness": __version__,
+        "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
+        "os": bench.facts.os,
+        "kernel": bench.facts.kernel,
+    }
+    number = store.next_attempt(task.session, planned.cell, planned.purpose, planned.repeat)
+    enrolled = None
+    if planned.purpose in GATED:
+        if planned.purpose != "sentinel":
+            enrolled = _enrolment(store, task.session, planned)
+        gate = _gate(bench, planned, enrolled)
+        conditions |= {
+            "before": dataclasses.asdict(gate.snapshot),
+            "gate": {"state": gate.state, "waited_s": gate.waited_s},
+            "enrolled": None if enrolled is None else dataclasses.asdict(enrolled),
+        }
+        if gate.state == "timeout":
+            return measuring.refused(
+                planned, session=task.session, attempt=number, status="invalid",
+                reason=f"{gating.TIMEOUT}: {gate.reason}", conditions=conditions, provenance=provenance,
+            )  # fmt: skip
+
+    def make() -> measuring.Attempt:
+        return measuring.measure(
+            planned,
+            depot=bench.depot,
+            prefix=bench.runner(planned.artifact.runtime),
+            lock=bench.lock_file,
+            session=task.session,
+            attempt=number,
+            files=Files(Path(task.files)),
+            conditions=conditions,
+            provenance=provenance,
+            sysroot=bench.spec.sysroot,
+        )
+
+    metered = planned.purpose in ("idle", "energy")
+    attempt = metering.metered(bench, task.meter, make) if metered else make()
+    run = judged(attempt, package, task)
+    if planned.purpose in GATED:
+        after = dataclasses.asdict(telemetry.snapshot(bench.depot, bench.spec))
+        run = dataclasses.replace(run, conditions=dict(run.conditions) | {"after": after})
+    return _surrounded(run, enrolled) if planned.purpose in JUDGED else run
+
+
+def _gate(bench: Bench, planned: PlannedRun, enrolled: Enrolment | None) -> gating.Gate:
+    """A device that timed out gets no more patience, until a look finds it cool again."""
+
+    def look() -> Snapshot:
+        if measuring.stopping.is_set():
+            raise measuring.Interrupted
+        bench.depot.renew(0.0)
+        return telemetry.snapshot(bench.depot, bench.spec)
+
+    limits, clock = gating.Limits.of(bench.spec.thermal), bench.depot.clock
+    wait = waiter(bench.spec.name)
+    if planned.purpose == "sentinel" and planned.repeat == 0:
+        return gating.settled(look, limits, clock, wait)
+    hot = bench.facts.device_id in _never_cooled
+    gate = gating.cooled(look, enrolled, limits, clock, wait, patience_s=0.0 if hot else None)
+    (_never_cooled.add if gate.state == "timeout" else _never_cooled.discard)(bench.facts.device_id)
+    return gate
+
+
+_never_cooled: set[str] = set()
+
+
+def _enrolment(store: Store, session: str, planned: PlannedRun) -> Enrolment | None:
+    runs = store.runs(session, purpose="sentinel")
+    mine = [r for r in runs if (r.cell.device_id, r.cell.cpus) == (planned.cell.device_id, planned.cell.cpus)]
+    return surroundings.enrolment(mine)
+
+
+def _surrounded(run: Run, enrolled: Enrolment | None) -> Run:
+    """What the surroundings spoil is invalid; a run that was no good already keeps its own reason."""
+    if run.status != "ok":
+        return run
+    status, reason, caveats = surroundings.judged(run.conditions, enrolled)
+    return dataclasses.replace(
+        run, status=status, counts=status == "ok", reason=reason, caveats=(*run.caveats, *caveats)
+    )
 
 
 def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run:
@@ -222,7 +313,7 @@ def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run
     if run.status != "ok":
         return run
     try:
-        if run.purpose == "latency":
+        if run.purpose in SUMMARIES:
             return summarised(run)
         if run.purpose in ("check", "accuracy"):
             return _checked(run, attempt, package, task)
@@ -232,10 +323,18 @@ def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run
     return run
 
 
+#: purpose -> what follows from the run's raw values alone: `Run.summary`
+SUMMARIES: Mapping[str, Callable[[Run], Mapping[str, Any]]] = {
+    "latency": lambda run: stats.summary(run.arrays["latency_ns"]),
+    "burn_in": lambda run: stats.summary(run.arrays["latency_ns"]),
+    "idle": energy.window,
+    "energy": energy.window,
+    "sustained": sustained.summary,
+}
+
+
 def summarised(run: Run) -> Run:
-    if run.purpose != "latency":
-        return run
-    return dataclasses.replace(run, summary=stats.summary(run.arrays["latency_ns"]))
+    return dataclasses.replace(run, summary=SUMMARIES[run.purpose](run)) if run.purpose in SUMMARIES else run
 
 
 def _checked(run: Run, attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "harness"
-STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "report"}
+STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "report", "sim"}
 ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
 ABOVE |= {"lanes", "settings"}

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.analyze.rows import Planned, Row
 from harness.analyze.stats import DRIFT_LAG1, NOISY_CV, QUANTILES, between_run_cv, bimodal
-from harness.types import Run, Status
+from harness.types import ESSENTIAL, Run, Status
 
 #: fewer steady repeats than this, or than half of those planned, are no result
 FEWEST_REPEATS = 3
@@ -32,7 +32,7 @@ def verdict(row: Row, planned: Planned, finished: bool) -> tuple[Status, str | N
     (then ok, with the caveat `incomplete`). Repeats never tried: failed, "interrupted: n of m repeats"."""
     if row.build.status != "ok":
         return row.build.status, row.build.reason or "not built"
-    if skipped := [r for r in row.runs if r.status == "skipped"]:
+    if skipped := [r for r in row.runs if r.status == "skipped" and r.purpose in ESSENTIAL]:
         return "skipped", commonest(skipped) or "this device cannot run it"
     device = row.device
     facts = device.facts if device else None

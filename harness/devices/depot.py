@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from harness.clock import Clock, clock_of
 from harness.devices.bundle import file_sha256
 from harness.errors import DeviceError, HarnessError, NoSpace
 from harness.interfaces import Completed, Transport
@@ -50,6 +51,11 @@ class Depot:
         self._push_s = 0.0
         self._scripts: dict[str, str] = {}
         self._used: set[str] = set()  # names in store and bundles that this opening needs
+
+    @property
+    def clock(self) -> Clock:
+        """By which who waits for this device waits."""
+        return clock_of(self.transport)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from harness.clock import Clock, clock_of
 from harness.devices.spec import open_transport
 from harness.errors import HarnessError, TransportError
 from harness.interfaces import Completed, Transport
@@ -51,6 +52,10 @@ class Link:
     def host_key_fingerprint(self) -> str | None:
         """The connection's, where it has one."""
         return getattr(self.transport, "host_key_fingerprint", None)
+
+    @property
+    def clock(self) -> Clock:
+        return clock_of(self.transport)
 
     @property
     def transport(self) -> Transport:

@@ -20,17 +20,31 @@ MAX_STEADY_S = 60.0
 
 
 def argv(
-    prefix: Sequence[str], run: str, planned: PlannedRun, model: str, inputs: Sequence[str], folder: str, lock: str
+    prefix: Sequence[str],
+    run: str,
+    planned: PlannedRun,
+    model: str,
+    inputs: Sequence[str],
+    folder: str,
+    lock: str,
+    sysroot: str = "/",
 ) -> list[str]:
     """The runner's command line for one planned run; all paths are the device's."""
-    out = [*prefix, "--purpose", planned.purpose, "--run", run, "--model", model, "--lock", lock]
+    purpose = "latency" if planned.purpose == "burn_in" else planned.purpose
+    out = [*prefix, "--purpose", purpose, "--run", run, "--model", model, "--lock", lock]
     for index, (file, path) in enumerate(zip(planned.inputs, inputs, strict=True)):
         shape = ",".join(str(n) for n in file.spec.shape)
         out += ["--input", f"{index}:{file.spec.dtype}:{shape}:{path}"]
     out += ["--threads", str(planned.cell.threads or 1), "--cpus", planned.cpu_mask]
-    if planned.purpose in ("accuracy", "check"):
+    if purpose in ("accuracy", "check", "profile"):
         out += ["--outputs", f"{folder}/out"]
-    if planned.purpose == "latency":
+    if sysroot != "/" and purpose in ("latency", "sustained", "sentinel"):
+        out += ["--sysroot", sysroot]
+    if purpose == "load":
+        out += ["--drop-cache"]
+    if purpose in ("idle", "energy", "sustained"):
+        out += ["--seconds", f"{planned.min_seconds:g}"]
+    if purpose == "latency":
         out += ["--min-seconds", f"{planned.min_seconds:g}", "--min-iterations", str(planned.min_iterations)]
         out += [
             "--max-seconds",

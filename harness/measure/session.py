@@ -6,8 +6,6 @@ import dataclasses
 import datetime
 import json
 import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,18 +13,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.clock import Clock, stopping
 from harness.errors import DeviceError, HarnessError, RunnerError, TransportError
 from harness.measure import runner
 from harness.types import Cell, Measurement, PlannedRun, Run, Status, TensorSpec
 
-#: set when the user interrupts: runs end at once, on the device too, and none begins
-stopping = threading.Event()
+__all__ = ["Attempt", "Interrupted", "collect", "measure", "refused", "stopping"]
 
 
 class Interrupted(Exception):
     """The user interrupted; what was stored stays, the next start continues."""
 
 
+#: runs that nothing should disturb before they can have ended
+TIMED = ("latency", "burn_in", "idle", "energy", "sustained")
+LONGEST_SLEEP_S = 30.0  # the lease is renewed at each look
 START_S = 15.0  # seconds in which a started process must have begun
 DEVICE_GRACE_S = 60.0  # beyond the host's deadline: then the device itself ends the run
 
@@ -42,6 +43,8 @@ class Depot(Protocol):
     def remove(self, path: str) -> None: ...
     @property
     def transport(self) -> Any: ...
+    @property
+    def clock(self) -> Clock: ...
 
 
 NO_LINES = runner.Lines(lines=())
@@ -68,19 +71,52 @@ def measure(
     files: Callable[[str, str], Path],
     conditions: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    sysroot: str = "/",
 ) -> Attempt:
     """Runs it and waits. Raises TransportError when the link fails; everything else becomes a Run.
 
-    `files(sha256, suffix)` is the host's copy of an artifact or tensor file."""
-    identity = uuid.uuid4().hex
+    `files(sha256, suffix)` is the host's copy of an artifact or tensor file. `sysroot` goes before what the runner
+    reads below /sys."""
+    notes = _notes(planned, session, attempt, conditions, provenance)
+    identity = str(notes["run"])
     model = depot.put(
         files(planned.artifact.sha256, planned.artifact.suffix), planned.artifact.sha256, planned.artifact.suffix
     )
     inputs = [depot.put(files(file.sha256, ".bin"), file.sha256, ".bin") for file in planned.inputs]
     folder = depot.run_dir(identity)
-    notes = {
+    command = runner.argv(prefix, identity, planned, model, inputs, folder, lock, sysroot)
+    try:
+        depot.start(identity, command, json.dumps(notes).encode(), deadline_s(planned) + DEVICE_GRACE_S)
+        return collect(depot, identity, _follow(depot, identity, planned), notes)
+    except TransportError:
+        raise  # the run may go on without us; it is collected or ended before anything else is started
+    except BaseException:
+        depot.end(identity)
+        depot.remove(folder)
+        raise
+
+
+def refused(
+    planned: PlannedRun,
+    *,
+    session: str,
+    attempt: int,
+    status: Status,
+    reason: str,
+    conditions: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Run:
+    """The record of a run that was not begun: the device was not in the state for it."""
+    return _run(_notes(planned, session, attempt, conditions, provenance), NO_LINES, status, reason)
+
+
+def _notes(
+    planned: PlannedRun, session: str, attempt: int, conditions: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What stands beside a run on the device, so that another host can tell whose it is."""
+    return {
         "schema": 1,
-        "run": identity,
+        "run": uuid.uuid4().hex,
         "session": session,
         "cell": dataclasses.asdict(planned.cell),
         "purpose": planned.purpose,
@@ -93,47 +129,37 @@ def measure(
         "conditions": dict(conditions),
         "provenance": dict(provenance),
     }
-    command = runner.argv(prefix, identity, planned, model, inputs, folder, lock)
-    try:
-        depot.start(identity, command, json.dumps(notes).encode(), deadline_s(planned) + DEVICE_GRACE_S)
-        return collect(depot, identity, _follow(depot, identity, planned), notes)
-    except TransportError:
-        raise  # the run may go on without us; it is collected or ended before anything else is started
-    except BaseException:
-        depot.end(identity)
-        depot.remove(folder)
-        raise
 
 
 def _follow(depot: Depot, run: str, planned: PlannedRun) -> str:
     """Waits for the end, asking seldom: each look costs the device a process. Ends the run at its deadline.
 
     Raises DeviceError when the run does not begin, Interrupted when the user interrupts."""
-    timed = planned.purpose == "latency"
-    latest = deadline_s(planned)
-    began, pause, most = time.monotonic(), 0.02, 0.2
+    clock, timed, latest = depot.clock, planned.purpose in TIMED, deadline_s(planned)
+    began, pause, most = clock.now(), 0.02, 0.2
     if timed:  # one look in the warm-up, for what dies at once; then none before it can have ended
-        stopping.wait(0.3)
+        clock.sleep(0.3)
         if depot.poll(run) in ("waiting", "running"):
-            stopping.wait(0.2 + planned.min_seconds)
+            clock.sleep(min(0.2 + planned.min_seconds, LONGEST_SLEEP_S))
         pause, most = 0.1, 1.0
     while (state := depot.poll(run)) in ("waiting", "running"):
         if stopping.is_set():
             raise Interrupted
-        elapsed = time.monotonic() - began
+        elapsed = clock.now() - began
         if state == "waiting" and elapsed > START_S:
             raise DeviceError(f"the runner did not begin within {START_S:g} s", "is the device's disk full?")
         if elapsed > latest:
             depot.end(run)
             return "deadline"
-        stopping.wait(pause)
+        left = planned.min_seconds - elapsed if timed else 0.0
+        clock.sleep(min(left, LONGEST_SLEEP_S) if left > most else pause)
         pause = min(pause * 1.5, most)
     return state
 
 
 def deadline_s(planned: PlannedRun) -> float:
     """Seconds that a run may take before it is ended, beyond what the runner's own caps allow."""
-    if planned.purpose == "latency":  # a last iteration may begin just before each cap
+    if planned.purpose in TIMED:  # a last iteration may begin just before each cap
         return 2 * (runner.MAX_WARMUP_S + max(runner.MAX_STEADY_S, planned.min_seconds)) + 120
     samples = planned.inputs[0].samples if planned.inputs else 1
     return 300.0 + (2.0 * samples if planned.purpose in ("check", "accuracy") else 0.0)
@@ -238,7 +264,8 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         artifact_sha256=notes["artifact_sha256"],
         measurements=tuple(found),
         conditions=dict(notes["conditions"])
-        | {"runner": _account(start), "memory": _memory(lines), "end": _end(lines)},
+        | {"runner": _account(start), "memory": _memory(lines), "end": _end(lines)}
+        | _surroundings(lines),
         provenance=dict(notes["provenance"]) | ({"runtime": _runtime(start)} if "runtime" in start else {}),
         arrays=arrays,
     )
@@ -264,9 +291,20 @@ def _runtime(start: Mapping[str, Any]) -> str:
     return f"{start['runtime']} {start.get('version', '')}".strip()
 
 
+def _surroundings(lines: runner.Lines) -> dict[str, Any]:
+    """The calibration kernel, the clocks and the CPUs around the timed part, the metered window, the dropped cache:
+    each line of the runner as it said it, under its type."""
+    kinds = ("sentinel", "clocks", "placement", "window", "cache")
+    return {kind: [_said(line) for line in found] for kind in kinds if (found := lines.all(kind))}
+
+
 def _memory(lines: runner.Lines) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k not in ("type", "seq", "t_ns")} for line in lines.all("memory")]
+    return [_said(line) for line in lines.all("memory")]
 
 
 def _end(lines: runner.Lines) -> dict[str, Any]:
-    return {k: v for k, v in (lines.one("end") or {}).items() if k not in ("type", "seq", "t_ns")}
+    return _said(lines.one("end") or {})
+
+
+def _said(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in line.items() if k not in ("type", "seq", "t_ns")}

@@ -225,8 +225,8 @@ class Store:
         with self._explained(), self._engine.connect() as connection:
             return {(row.cell_key, row.purpose, row.repeat) for row in connection.execute(query)}
 
-    def broken(self, session: str) -> set[str]:
-        """Keys of the cells that failed or cannot run here, and where no later attempt has made it good."""
+    def broken(self, session: str) -> set[tuple[str, str]]:
+        """(cell key, purpose) of what failed or cannot be run here, and where no later attempt has made it good."""
         columns = (runs_table.c.cell_key, runs_table.c.purpose, runs_table.c.repeat, runs_table.c.counts)
         query = select(*columns).where(
             runs_table.c.session_id == session, runs_table.c.counts | runs_table.c.status.in_(("failed", "skipped"))
@@ -234,7 +234,7 @@ class Store:
         with self._explained(), self._engine.connect() as connection:
             rows = connection.execute(query).all()
         good = {(row.cell_key, row.purpose, row.repeat) for row in rows if row.counts}
-        return {row.cell_key for row in rows if (row.cell_key, row.purpose, row.repeat) not in good}
+        return {(r.cell_key, r.purpose) for r in rows if (r.cell_key, r.purpose, r.repeat) not in good}
 
     def next_attempt(self, session: str, cell: Cell, purpose: Purpose, repeat: int) -> int:
         query = select(func.max(runs_table.c.attempt)).where(
