@@ -222,13 +222,8 @@ class _Track:
             if block.purpose != "check":
                 right = {key for key, purpose, _ in store.counted(identity) if purpose in GATES}
                 shut |= {cell_key(run.cell) for run in self.planned if run.purpose in GATES} - right
-
-            def possible(run: PlannedRun) -> bool:
-                key = cell_key(run.cell)
-                return run.purpose in GATES or (key not in shut and (key, run.purpose) not in broken)
-
-            self.planned = [run for run in self.planned if possible(run)]
-            runs = tuple(run for run in block.runs if possible(run))
+            self.planned = [run for run in self.planned if _open(run, shut, broken)]
+            runs = tuple(run for run in block.runs if _open(run, shut, broken))
             if runs:
                 task = BlockTask(
                     device=self.lane.spec,
@@ -272,6 +267,11 @@ class _Track:
             now = f"{missing[0].purpose} of {of} ({cell.exporter})"
         done = len(self.planned) - len(missing)
         screen.show(self.lane.spec.name, self.lane.spec.name[:28], now, done, len(self.planned), left)
+
+
+def _open(run: PlannedRun, shut: set[str], broken: set[tuple[str, str]]) -> bool:
+    key = cell_key(run.cell)
+    return run.purpose in GATES or (key not in shut and (key, run.purpose) not in broken)
 
 
 def _store_refusals(store: Store, identity: str, refused: Sequence[schedule.Refused]) -> None:
