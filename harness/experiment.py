@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness import chains
+from harness import chains, registry
 from harness.errors import UsageError
 from harness.metrics import constraint
 from harness.metrics import metric as known_metric
@@ -160,6 +160,20 @@ class Measure(Strict):
     target_ci: Annotated[float, Field(gt=0, lt=1)] | None = None
     budget_minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)] | None = None
     accuracy_samples: Annotated[int, Field(ge=1)] | Literal["all"] = 500
+
+    @field_validator("energy")
+    @classmethod
+    def _a_meter(cls, value: str) -> str:
+        known = {"off", "auto", *registry.names("meter")}
+        if value not in known:
+            raise ValueError(f"there is no meter {value!r}; one of: {', '.join(sorted(known))}")
+        return value
+
+    @model_validator(mode="after")
+    def _adaptive(self) -> Measure:
+        if self.budget_minutes is not None and self.target_ci is None:
+            raise ValueError("budget_minutes bounds the repeats that target_ci asks for: give both")
+        return self
 
     @field_validator("threads", "cpus")
     @classmethod

@@ -32,6 +32,7 @@ def run(
 ) -> Session:
     """The experiment, from YAML to stored runs. `tell` makes of the session what a person reads."""
     refuse_impossible_threads(experiment.measure, devices)
+    refuse_mixed(devices)
     Store.open(settings.store_url, create=True).close()  # a store that cannot be used is said before the building
     package, files = build(experiment, text, settings, screen)
     return run_package(package, files, devices, settings, screen)
@@ -194,9 +195,11 @@ def run_package(
     if settings.quick:
         measure_plan = measure_plan.model_copy(update={"repeats": 1})
     refuse_impossible_threads(measure_plan, devices)
+    refuse_mixed(devices)
     store = Store.open(settings.store_url, create=True)
     try:
         lanes = reach(devices, package, settings, screen)
+        tell_long_energy(package, measure_plan, settings, screen)
         identity = open_session(store, package, lanes, measure_plan, settings, screen)
         complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
         if complete:
@@ -213,6 +216,28 @@ def refuse_impossible_threads(plan: Measure, devices: Sequence[DeviceSpec]) -> N
     if any(spec.uri == "local" for spec in devices) and max(plan.threads) > cores:
         raise UsageError(
             f"measure.threads: {max(plan.threads)} threads, and local has {cores} cores", f"at most {cores}"
+        )
+
+
+def tell_long_energy(package: Package, plan: Measure, settings: Settings, screen: Screen) -> None:
+    """Nobody should find out by waiting."""
+    cells = sum(build.artifact is not None for build in package.builds) * len(plan.threads) * len(plan.cpus)
+    minutes = 0.0 if settings.quick else energy_minutes(cells, plan)
+    if minutes > 30:
+        screen.say(
+            f"energy: about {minutes:.0f} minutes on each device ({plan.repeats} repeats of {cells} windows of "
+            f"{plan.energy_seconds:g} s, and two idle ones); fewer variants, repeats or energy_seconds take less"
+        )
+
+
+def refuse_mixed(devices: Sequence[DeviceSpec]) -> None:
+    """Simulated numbers never stand beside measured ones."""
+    simulated = [spec.name for spec in devices if spec.scheme == "sim"]
+    measured = [spec.name for spec in devices if spec.scheme != "sim"]
+    if simulated and measured:
+        raise UsageError(
+            f"{simulated[0]} is simulated and {measured[0]} is not: their numbers must not stand side by side",
+            "run the simulated devices by themselves",
         )
 
 
@@ -315,7 +340,15 @@ def narrowed(experiment: Experiment, devices: Sequence[str], variants: Sequence[
     return experiment.model_copy(update=changes)
 
 
-def plan_minutes(package_cells: int, plan: Measure) -> float:
-    """What measuring so many cells on one device is expected to take, in minutes."""
+def plan_minutes(cells: int, plan: Measure) -> float:
+    """What measuring so many cells on one device is expected to take, in minutes, where nothing has to cool down."""
     memory = 0.3 * plan.repeats if plan.memory else 0.0
-    return package_cells * (0.5 + memory + plan.repeats * (0.9 + plan.min_seconds)) / 60
+    latency = (plan.repeats + 1) * (1.1 + plan.min_seconds)  # one more for the burn-in
+    sustained = 60 * (plan.sustained_minutes or 0.0)
+    each = 0.5 + memory + 0.4 * plan.cold_loads + latency + sustained + (0.5 if plan.profile else 0.0)
+    return (cells * each + 3.0) / 60 + energy_minutes(cells, plan)
+
+
+def energy_minutes(cells: int, plan: Measure) -> float:
+    """The part of it that the energy takes: in each repeat a window of every cell, between two idle ones."""
+    return 0.0 if plan.energy == "off" else plan.repeats * (cells + 2) * (plan.energy_seconds + 1.0) / 60

@@ -140,9 +140,10 @@ def more(block: int, repeat: int, runs: Sequence[PlannedRun], seed: int) -> Bloc
 def _between_idles(loads: Block, idle: Sequence[PlannedRun]) -> Block:
     """The block's loads, with an idle window before and one behind: repeats 2 n and 2 n + 1 of the idle cell."""
     number = loads.runs[0].block if loads.runs else 0
-    first = [replace(run, repeat=2 * loads.repeat, block=number, position=-1) for run in idle]
-    last = [replace(run, repeat=2 * loads.repeat + 1, block=number, position=len(loads.runs)) for run in idle]
-    return replace(loads, runs=(*first, *loads.runs, *last))
+    first = [replace(run, repeat=2 * loads.repeat) for run in idle]
+    last = [replace(run, repeat=2 * loads.repeat + 1) for run in idle]
+    order = (*first, *loads.runs, *last)
+    return replace(loads, runs=tuple(replace(run, block=number, position=i) for i, run in enumerate(order)))
 
 
 def _enrolling(

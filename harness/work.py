@@ -210,7 +210,8 @@ def _until_settled(
         store.append(run)
         bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored
         made.append(run.id)
-        if run.status != "invalid" or rebooted or (run.reason or "").startswith(gating.TIMEOUT):
+        once = planned.purpose in TRIED_ONCE or (run.reason or "").startswith(gating.TIMEOUT)
+        if run.status != "invalid" or rebooted or once:
             break
     return made, rebooted
 
@@ -218,6 +219,8 @@ def _until_settled(
 #: purposes whose numbers a hot device would falsify, and those whose surroundings are judged
 GATED = ("sentinel", "latency", "energy", "sustained")
 JUDGED = ("latency", "sustained")
+#: for the heat, or no number at all: nothing is gained by doing them again
+TRIED_ONCE = ("burn_in", "profile")
 
 
 def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> Run:
