@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import schedule
+from harness import adaptive, schedule
 from harness.devices import runners as bundles
 from harness.devices.facts import target
 from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, TransportError, UsageError
@@ -158,7 +158,7 @@ def measure(
     try:
         running: dict[Future[Measured], _Track] = {}
         for track in tracks:
-            track.submit_next(running, store, identity, files, settings)
+            track.submit_next(running, store, identity, files, settings, screen)
         while running:
             done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
@@ -175,7 +175,7 @@ def measure(
                         f"{track.lane.spec.name}: stopped after {settings.max_minutes:g} minutes; run again to go on"
                     )
                 else:
-                    track.submit_next(running, store, identity, files, settings)
+                    track.submit_next(running, store, identity, files, settings, screen)
             for track in tracks:
                 track.show(store.counted(identity), screen)
     except BaseException:
@@ -209,14 +209,35 @@ class _Track:
         self.before: float | None = None
         self.pushed_bytes = lane.pushed_bytes
         self.prepared = False
+        self.enough = False  # of the adaptive amount
+
+    def _next(self, store: Store, identity: str, screen: Screen) -> schedule.Block | None:
+        """The next planned block; behind the planned latency blocks, as many more as the plan asks for."""
+        latency_left = any(block.purpose == "latency" for block in self.blocks)
+        if self.plan.target_ci is not None and not self.enough and not latency_left:
+            cells, runs = adaptive.one_of_each(self.planned), store.scored(identity)
+            found = adaptive.more(
+                store.session(identity), runs, self.lane.spec, self.facts.device_id, self.plan, cells
+            )
+            if found.block is not None:
+                self.planned += found.block.runs
+                return found.block
+            self.enough = True
+            screen.say(f"{self.lane.spec.name}: enough repeats: {found.reason}")
+        return self.blocks.pop(0) if self.blocks else None
 
     def submit_next(
-        self, running: dict[Future[Measured], _Track], store: Store, identity: str, files: Files, settings: Settings
+        self,
+        running: dict[Future[Measured], _Track],
+        store: Store,
+        identity: str,
+        files: Files,
+        settings: Settings,
+        screen: Screen,
     ) -> None:
         """The next block, without the cells that broke, or whose outputs were not found right: a latency counts
         only behind its output check."""
-        while self.blocks:
-            block = self.blocks.pop(0)
+        while (block := self._next(store, identity, screen)) is not None:
             broken = store.broken(identity)
             shut = {key for key, purpose in broken if purpose in ESSENTIAL}
             if block.purpose != "check":

@@ -193,7 +193,7 @@ def run_package(
     """Measures a package: needs neither torch nor the user's code."""
     measure_plan = Measure.model_validate(package.experiment["measure"])
     if settings.quick:
-        measure_plan = measure_plan.model_copy(update={"repeats": 1})
+        measure_plan = measure_plan.model_copy(update={"repeats": 1, "target_ci": None, "budget_minutes": None})
     refuse_impossible_threads(measure_plan, devices)
     refuse_mixed(devices)
     store = Store.open(settings.store_url, create=True)
@@ -308,12 +308,6 @@ def conclude(session: Session, runs: Sequence[Run], files: Path, report: str | N
             inside = path.relative_to(here) if path.is_relative_to(here) else None
             result["artifact"]["path"] = str(path if identify else inside or path.name)
     return document
-
-
-def scored_runs(store: Store, session: Session) -> list[Run]:
-    """All runs; samples only of those whose score per sample the paired interval needs."""
-    scored = {run.id: run for run in store.runs(session.id, purpose="accuracy", arrays=True)}
-    return [scored.get(run.id, run) for run in store.runs(session.id)]
 
 
 def device_label(spec: DeviceSpec, facts: DeviceFacts | None, identify: bool) -> str:

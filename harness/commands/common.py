@@ -108,7 +108,7 @@ def page(store: Store, session: Session, files: Path, out: Path, identify: bool)
     from harness.analyze import results
     from harness.report.page import render
 
-    runs = pipeline.scored_runs(store, session)
+    runs = store.scored(session.id)
     document = concluded(session, runs, files, os.path.relpath(out), identify)
     refuse_folder(out)
     why_not = _why_not(session, runs, document)

@@ -64,7 +64,7 @@ def pick(
     opened = Store.open(url)
     try:
         session = _latest(opened, experiment, label, quick=False)  # quick ones never decide
-        runs = pipeline.scored_runs(opened, session)
+        runs = opened.scored(session.id)
     finally:
         opened.close()
     files = artifacts_folder(url)

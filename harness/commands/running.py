@@ -210,7 +210,7 @@ def measure(
         session = pipeline.run_package(package, files, specs, settings, screen)
     opened = Store.open(settings.store_url)
     try:
-        document = concluded(session, pipeline.scored_runs(opened, session), settings.files, None, identify)
+        document = concluded(session, opened.scored(session.id), settings.files, None, identify)
     finally:
         opened.close()
     if json_out:

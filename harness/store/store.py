@@ -247,6 +247,11 @@ class Store:
             last = connection.execute(query).scalar()
         return 1 if last is None else int(last) + 1
 
+    def scored(self, session: str) -> list[Run]:
+        """All runs of a session; samples only of those whose score per sample the paired interval needs."""
+        scores = {run.id: run for run in self.runs(session, purpose="accuracy", arrays=True)}
+        return [scores.get(run.id, run) for run in self.runs(session)]
+
     def runs(self, session: str | None = None, *, purpose: Purpose | None = None, arrays: bool = False) -> list[Run]:
         """Runs in the order they were made; `arrays=True` also reads their samples."""
         columns = [*runs_table.c, samples_table.c.blob] if arrays else [*runs_table.c]
