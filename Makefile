@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 APT := apt-get install python3 python3-venv g++ make git
 
-.PHONY: help demo test test-pi lint bench bench-transfer bench-architectures tour quality clean check
+SEED ?= 0
+
+.PHONY: help demo proof test test-pi lint bench bench-transfer bench-architectures tour quality clean check
 help:
 	@echo "make demo    build the demo's variants, measure them on this computer, write the report (under 10 minutes)"
 	@echo "make test    lint, types and every test that this machine can run"
+	@echo "make proof   are intervals, comparisons, schedule, energy and statuses right on devices whose truth is known? SEED=0"
 	@echo "make test-pi boot a Debian arm64 machine in QEMU and measure on it over SSH (needs root; takes a while)"
 	@echo "make bench   what the runner costs, against a bare loop and ExecuTorch's Python runtime"
 	@echo "make tour    every compression technique on the demo's digits (about 20 minutes)"
@@ -40,6 +43,9 @@ check:
 # its last line is the report's path
 demo: check .venv/.demo
 	@$(BIN)/harness run configs/demo.yaml
+
+proof: check .venv/.dev
+	@$(BIN)/python -m benchmarks.proof.run $(SEED)
 
 lint: check .venv/.dev
 	@$(BIN)/ruff check .
