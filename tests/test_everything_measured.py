@@ -19,7 +19,6 @@ from harness import package as packages
 from tests.conftest import Harness
 from tests.standins.phone import Phone
 from tests.standins.sensors import IDLE_W, LOAD_W, Sensors
-from tests.standins.sshd import Sshd
 
 PLAN = {
     "repeats": 3, "min_seconds": 0.3, "cold_loads": 3, "energy": "auto", "energy_seconds": 11.0,
