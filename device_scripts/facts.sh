@@ -67,22 +67,25 @@ for supply in "$root"/sys/class/power_supply/*; do
     say battery_percent "$(cat "$supply/capacity" 2>/dev/null)"
     say battery_decicelsius "$(cat "$supply/temp" 2>/dev/null)"
     case $(cat "$supply/status" 2>/dev/null) in Charging) say charging yes ;; Full) say charging full ;; ?*) say charging no ;; esac
-    [ -e "$supply/current_now" ] && say energy "$(may_read "$supply/current_now") battery gauge ${supply##*/}"
+    [ -e "$supply/current_now" ] && say energy "$(may_read "$supply/current_now") battery ${supply##*/}"
 done
 
-# what else could tell power or energy
-for monitor in "$root"/sys/class/hwmon/hwmon*; do
-    for power in "$monitor"/power*_input "$monitor"/curr*_input; do
-        [ -e "$power" ] || continue
-        say energy "$(may_read "$power") hwmon $(cat "$monitor/name" 2>/dev/null) ${power##*/}"
-    done
+# what else could tell power or energy, each under its meter's name (meter.sh)
+for power in "$root"/sys/class/hwmon/hwmon*/power*_input; do
+    [ -e "$power" ] || continue
+    label=$(cat "${power%_input}_label" 2>/dev/null)
+    file=${power##*/}
+    say energy "$(may_read "$power") hwmon $(cat "${power%/*}/name" 2>/dev/null) ${label:-${file%_input}}"
 done
 for meter in "$root"/sys/bus/iio/devices/iio:device*; do
-    [ -e "$meter/energy_value" ] && say energy "$(may_read "$meter/energy_value") on-device power rail monitor $(cat "$meter/name" 2>/dev/null)"
+    [ -e "$meter/energy_value" ] && say energy "$(may_read "$meter/energy_value") odpm $(cat "$meter/name" 2>/dev/null)"
 done
 for zone in "$root"/sys/class/powercap/intel-rapl:*; do
-    [ -e "$zone/energy_uj" ] && say energy "$(may_read "$zone/energy_uj") RAPL $(cat "$zone/name" 2>/dev/null)"
+    case ${zone##*/} in intel-rapl:*:*) continue ;; esac # a part of its package
+    case $(cat "$zone/name" 2>/dev/null) in package*) ;; *) continue ;; esac
+    [ -e "$zone/energy_uj" ] && say energy "$(may_read "$zone/energy_uj") rapl $(cat "$zone/name" 2>/dev/null)"
 done
+case $(soon vcgencmd pmic_read_adc) in *current\(*) say energy "readable pmic vcgencmd" ;; esac
 
 is_root() { [ "$(id -u)" = 0 ] || [ "$(soon su -c 'id -u' || soon su 0 id -u || soon sudo -n id -u)" = 0 ]; }
 [ "$2" = su ] && if is_root; then say root yes; else say root no; fi

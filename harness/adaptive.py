@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import schedule
-from harness.analyze import results
+from harness.analyze import amount, results
+from harness.analyze.selection import selected_on
 from harness.experiment import Measure
+from harness.metrics import constraint
 from harness.store.store import cell_key
 from harness.types import DeviceSpec, PlannedRun, Run, Session
 
@@ -33,8 +35,6 @@ def more(
     planned: Sequence[PlannedRun],
 ) -> More:
     """The next latency block of this device. `planned`: one latency run of every cell that may be measured."""
-    from harness.analyze import amount  # type: ignore[attr-defined]
-
     assert plan.target_ci is not None
     mine = [run for run in runs if run.cell.device_id == device_id]
     spent = minutes(mine)
@@ -49,12 +49,19 @@ def more(
     raw = results.raw_values(session, runs)
     here = [i for i, result in enumerate(document["results"]) if result["device"] == spec.name]
     experiment = session.package.experiment
+    rule = experiment.get("pick") or {}
+    tried = {_named(run): run.repeat + 1 for run in sorted(latency, key=lambda run: run.repeat)}
     decision = amount.next_repeat(
         [document["results"][i] for i in here],
         [raw[i] for i in here],
         objectives=experiment.get("objectives", ()),
-        pick=experiment.get("pick") or {},
+        minimize=rule.get("minimize", "latency_ms") if rule else None,
+        where=[constraint(text) for text in rule.get("where", ())],
+        confidence=rule.get("confidence", 0.9),
         target_ci=plan.target_ci,
+        selected_on=selected_on(session),
+        spent={k: tried.get(_name(document["results"][i]), 0) for k, i in enumerate(here)},
+        cap=max(amount.MAX_REPEATS, plan.repeats),
     )
     chosen = {_name(document["results"][here[k]]) for k in decision.cells}
     again = [run for run in planned if _named(run) in chosen]
@@ -84,5 +91,5 @@ def _name(result: dict[str, object]) -> tuple[object, ...]:
     return tuple(result[key] for key in _KEYS)
 
 
-def _named(run: PlannedRun) -> tuple[object, ...]:
+def _named(run: PlannedRun | Run) -> tuple[object, ...]:
     return tuple(getattr(run.cell, key) for key in _KEYS)

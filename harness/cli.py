@@ -90,6 +90,9 @@ def run(
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", min=0.0, help="Stop measuring after this; run again to go on.")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace each operator's time too, in a run of its own, to a file.")
+    ] = False,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,
@@ -101,7 +104,7 @@ def run(
     raise typer.Exit(
         work(
             *(source, device or [], devices, variant or [], label, fresh, quick, dry_run, max_minutes),
-            *(store, identify, json_out),
+            *(store, identify, json_out, profile),
         )
     )
 
@@ -157,6 +160,9 @@ def measure(
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=1000)] = 5,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace each operator's time too, in a run of its own, to a file.")
+    ] = False,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,
@@ -166,7 +172,10 @@ def measure(
     from harness.commands.running import measure as work
 
     raise typer.Exit(
-        work(file, device or [], devices, input_ or [], inputs, expect, threads, repeats, store, identify, json_out)
+        work(
+            *(file, device or [], devices, input_ or [], inputs, expect, threads, repeats),
+            *(store, identify, json_out, profile),
+        )
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -168,27 +168,45 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyTrace:
-    """Raw readings of one meter; `analyze/energy.py` integrates. `values` are W (power) or J (counter)."""
+    """Raw readings of one meter, in order; `analyze/energy.py` integrates.
 
-    kind: str
-    clock: str
+    `kind`: `counter` (energy so far, J) or `power` (W). `t_s`: seconds since the device's boot (CLOCK_BOOTTIME), one a
+    reading, or one of every rail of it where the rails have stamps of their own. `values`: readings × rails, flat.
+    `clock`: whose stamps they are: `own` (the counter's), `read` (the moment of reading), `mapped` (another clock's,
+    brought to the device's). `clock_s`: how far a stamp may be off. `period_s`: from one reading to the next.
+    `uncertainty`: of the meter's calibration, one standard deviation, as a fraction. `range_j`: of a counter that
+    wraps, its range for each rail. `counts`: accumulations that one refresh of an `own` counter stands for.
+    `uncalibrated`: unit and sign are only assumed; idle and load together must show them (analyze/gauge.py)."""
+
+    kind: Literal["counter", "power"]
+    clock: Literal["own", "read", "mapped"]
     rails: tuple[str, ...]
     t_s: tuple[float, ...]
     values: tuple[float, ...]
     period_s: float
     uncertainty: float
+    clock_s: float = 0.0
+    range_j: tuple[float | None, ...] = ()
+    counts: int = 1
+    uncalibrated: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Meter(Protocol):
-    """One energy source of a device."""
+    """One energy source of a device. Made without arguments, for one run."""
 
     def unfit(self, bench: Any) -> str | None:
         """Why this source cannot be used here, or None."""
         ...
 
-    def start(self, bench: Any) -> None: ...
+    def start(self, bench: Any) -> None:
+        """Begins to read. Called once, behind `unfit`."""
+        ...
 
-    def stop(self) -> EnergyTrace: ...
+    def stop(self) -> EnergyTrace:
+        """Ends reading, whatever happened, and leaves nothing behind. Raises RunnerError for readings that cannot be
+        understood."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

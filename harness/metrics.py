@@ -31,6 +31,10 @@ METRICS: dict[str, Metric] = {
         Metric(name="first_inference_ms", unit="ms", better="lower", meaning="the first inference after loading"),
         Metric(name="load_ms", unit="ms", better="lower", meaning="program and method load, file in the page cache"),
         Metric(name="cold_load_ms", unit="ms", better="lower", meaning="load with the page cache dropped"),
+        Metric(
+            name="sustained_ms", unit="ms", better="lower", stats=("minute1", "end"), meaning="under minutes of load"
+        ),
+        Metric(name="throttle_after_s", unit="s", better="higher", meaning="until the device slows down under load"),
         Metric(name="throughput_ips", unit="inferences/s", better="higher", meaning="inferences per second"),
         Metric(name="peak_memory_bytes", unit="bytes", better="lower", meaning="peak of the runner's process"),
         Metric(name="model_memory_bytes", unit="bytes", better="lower", meaning="peak less the runner's null baseline"),

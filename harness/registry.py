@@ -37,16 +37,29 @@ TRANSPORTS = {
     "adb": "harness.devices.adb_server:AdbServer",
     "adb+tcp": "harness.devices.adb_direct:AdbTcp",
     "adb+usb": "harness.devices.adb_direct:AdbUsb",
+    "sim": "harness.sim.transport:Sim",
 }
 
-METERS: dict[str, str] = {}
+#: order here = order in which `auto` tries them
+METERS: dict[str, str] = {
+    "odpm": "harness.measure.meters.odpm:Odpm",
+    "pmic": "harness.measure.meters.pmic:Pmic",
+    "rapl": "harness.measure.meters.rapl:Rapl",
+    "hwmon": "harness.measure.meters.hwmon:Hwmon",
+    "battery": "harness.measure.meters.battery:Battery",
+    "exec": "harness.measure.meters.exec:Exec",
+}
 
 #: order here = order on the page
 SECTIONS = {
     "pareto": "harness.report.pareto:Pareto",
     "latency": "harness.report.latency:Latency",
     "why": "harness.report.why:Why",
+    "operators": "harness.report.operators:Operators",
     "resources": "harness.report.resources:Resources",
+    "energy": "harness.report.energy:Energy",
+    "sustained": "harness.report.sustained:Sustained",
+    "conditions": "harness.report.conditions:Conditions",
     "table": "harness.report.table:Table",
     "troubles": "harness.report.troubles:Troubles",
     "provenance": "harness.report.provenance:Provenance",

@@ -225,7 +225,7 @@ TRIED_ONCE = ("burn_in", "profile")
 
 def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, planned: PlannedRun) -> Run:
     """One attempt: gated, made, judged by what it answered and by what surrounded it."""
-    conditions: dict[str, Any] = {"prepared": dict(bench.prepared)}
+    conditions: dict[str, Any] = {"prepared": dict(bench.prepared), "cpu_mask": planned.cpu_mask}
     provenance = {
         "harness": __version__,
         "runner_sha256": bench.runner_sha256(planned.artifact.runtime),
@@ -263,8 +263,14 @@ def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, plan
             sysroot=bench.spec.sysroot,
         )
 
+    def unmetered(reason: str) -> Run:
+        return measuring.refused(
+            planned, session=task.session, attempt=number, status="failed", reason=reason, conditions=conditions,
+            provenance=provenance,
+        )  # fmt: skip
+
     metered = planned.purpose in ("idle", "energy")
-    attempt = metering.metered(bench, task.meter, make) if metered else make()
+    attempt = metering.metered(bench, task.meter, make, unmetered) if metered else make()
     run = judged(attempt, package, task)
     if planned.purpose in GATED:
         after = dataclasses.asdict(telemetry.snapshot(bench.depot, bench.spec))
@@ -304,7 +310,7 @@ def _surrounded(run: Run, enrolled: Enrolment | None) -> Run:
     """What the surroundings spoil is invalid; a run that was no good already keeps its own reason."""
     if run.status != "ok":
         return run
-    status, reason, caveats = surroundings.judged(run.conditions, enrolled)
+    status, reason, caveats = surroundings.judged(run.conditions, enrolled, heats=run.purpose == "sustained")
     return dataclasses.replace(
         run, status=status, counts=status == "ok", reason=reason, caveats=(*run.caveats, *caveats)
     )
@@ -322,6 +328,8 @@ def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run
             return _checked(run, attempt, package, task)
     except (RunnerError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"the runner's values are not understood: {type(error).__name__}: {error}"[:500]
+        if run.purpose in ("idle", "energy") and isinstance(error, RunnerError):
+            reason = error.what[:500]  # the meter's, in its own words
         return dataclasses.replace(run, status="failed", counts=False, reason=reason)
     return run
 

@@ -91,10 +91,59 @@ def run(b: Build, on: SessionDevice, purpose: Any, repeat: int, **more: Any) -> 
     cell = Cell(
         variant=b.variant, seed=b.seed, exporter=b.exporter, backend=b.backend, input=b.input,
         device_id=on.facts.device_id, threads=more.pop("threads", 1), cpus="any",
+        context=on.spec.context,
     )  # fmt: skip
     name = f"{b.variant}-{b.seed}-{on.spec.name}-{purpose}-{repeat}-{more.get('attempt', 0)}"
     base: dict[str, Any] = {"attempt": 0, "counts": True, "status": "ok", "block": repeat}
     return Run(id=name, session="s1", cell=cell, purpose=purpose, repeat=repeat, **(base | more))
+
+
+SNAPSHOT = {"zones_c": {"cpu-thermal": 45.0, "gpu": 41.0}, "loadavg": 0.25}
+
+
+def conditions(repeat: int = 0, **more: Any) -> dict[str, Any]:
+    """What surrounds a good latency run, as it is stored: a Pi on which the kernel took 1 % longer afterwards, and
+    which spent 98 of 100 ticks at 2.4 GHz, on CPU 2 but for a tenth of the inferences."""
+    found: dict[str, Any] = {
+        "before": SNAPSHOT | {"zones_c": {"cpu-thermal": 45.0 + repeat, "gpu": 41.0}},
+        "after": SNAPSHOT | {"zones_c": {"cpu-thermal": 55.0 + repeat}},
+        "gate": {"state": "open", "waited_s": 10.0},
+        "enrolled": {"sentinel_ns": 100_000.0, "sentinel_sd": 0.02, "rest": SNAPSHOT},
+        "sentinel": [
+            {"when": "before", "samples_ns": [100_000, 100_000, 130_000]},
+            {"when": "after", "samples_ns": [101_000, 101_000, 90_000]},
+        ],
+        "clocks": [
+            {"when": when, "policies": [{"policy": "policy0", "cpus": [0, 1, 2, 3], "time_in_state": ticks}]}
+            for when, ticks in (("before", [[1_500_000, 10], [2_400_000, 50]]),
+                                ("after", [[1_500_000, 12], [2_400_000, 148]]))
+        ],
+        "placement": [{"cpu_counts": {"2": 90, "3": 10}}],
+        "prepared": {"set": {"governor": "performance"}, "not_set": {"airplane": "only Android has it"}},
+    }  # fmt: skip
+    return found | more
+
+
+def sustained_run(b: Build, on: SessionDevice, **more: Any) -> Run:
+    """Ten minutes: 1 ms in the first three, then 1.5 ms; the clock is known in the first minute only."""
+    points = [
+        {"t_s": 3.0 * i, "latency_ms": 1.0 if i < 60 else 1.5, "c": 50.0 + i / 10, "khz": 2_400_000 if i < 20 else None}
+        for i in range(200)
+    ]
+    found = {
+        "seconds": 600.0, "inferences": 450_000, "window_s": 60.0, "minute1_ms": 1.0, "minute1_ci95": [0.99, 1.01],
+        "end_ms": 1.5, "end_ci95": [1.49, 1.51], "ratio": 1.5, "throttle_after_s": 180.0, "points": points,
+    }  # fmt: skip
+    return run(b, on, "sustained", 0, **({"summary": found} | more))
+
+
+def profile_run(b: Build, on: SessionDevice, **more: Any) -> Run:
+    rows = [("delegate call", "delegate call", 800.0, 0.8, 1), ("Convolution (NHWC)", "inside delegate", 700.0, 0.7, 4),
+            ("aten::add.out", "operator", 150.0, 0.15, 2)]  # fmt: skip
+    keys = ("name", "kind", "time_us", "share", "calls")
+    found = {"operators": [dict(zip(keys, r, strict=True)) for r in rows], "traced_ms": 1.05, "untraced_ms": 1.0,
+             "coverage": 0.95}  # fmt: skip
+    return run(b, on, "profile", 0, **({"summary": found} | more))
 
 
 def value(metric: str, *values: float) -> Measurement:

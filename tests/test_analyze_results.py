@@ -57,7 +57,8 @@ def test_a_whole_session_gives_every_metric_a_front_and_a_pick() -> None:
         assert list(result["metrics"]) == list(METRICS)
         absent = {name for name, m in result["metrics"].items() if "absent" in m}
         not_asked = {"accuracy_drop_control", "validation_accuracy", "validation_drop"}
-        assert absent == {"cold_load_ms", "energy_j", "power_w"} | not_asked
+        unasked = {"cold_load_ms", "sustained_ms", "throttle_after_s", "energy_j", "power_w"}
+        assert absent == unasked | not_asked
     int8 = found["results"][1]["metrics"]
     assert int8["latency_ms"]["value"] == int8["latency_ms"]["p50"] == pytest.approx(0.4, rel=0.02)
     assert int8["latency_ms"]["samples"] == 2500

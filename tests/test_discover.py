@@ -51,7 +51,7 @@ class Fake:
             self.held.wait()
         more = {
             "empty": "battery_percent=12\ncharging=no\n",
-            "full": "battery_percent=80\ncharging=no\nenergy=readable battery gauge BAT0\n",
+            "full": "battery_percent=80\ncharging=no\nenergy=readable battery BAT0\nenergy=unreadable rapl package-0\n",
             "hot": "throttled=0x50005\n",
             "mute": None,
         }.get(self.what, "")
@@ -215,12 +215,13 @@ def test_devices_answers_in_its_schema_whatever_the_state(
     assert [entry["name"] for entry in said] == ["local", *kinds]
     full = said[2]
     assert full["uri"] == "fake://full" and full["transport"] == "fake"
-    why = "not measured by this version"
-    assert full["energy"] == [{"source": "battery gauge BAT0", "usable": False, "reason": why}]
+    why = "this login may not read package-0"
+    rapl = {"source": "rapl", "usable": False, "reason": why}
+    assert full["energy"] == [rapl, {"source": "battery", "usable": True, "reason": None}]
     assert looking.devices([], None, json_out=False) == 0
     text = capsys.readouterr().out
     assert "\n\nfull: ready\n  at       fake://full\n" in text
-    assert f"battery gauge BAT0: {why}" in text
+    assert f"  energy   rapl: {why}\n  energy   battery: usable\n" in text
     assert "\x1b" not in text
 
 

@@ -106,10 +106,13 @@ def test_a_board_says_what_it_is(made_up: MadeUp) -> None:
     made_up.file("proc/device-tree/serial-number", "f00d1234c0ffee99\0")
     for zone in range(2):
         made_up.file(f"sys/class/thermal/thermal_zone{zone}/type", "cpu")
-    made_up.command("vcgencmd", "echo throttled=0x50005")
-    made_up.file("sys/class/hwmon/hwmon0/name", "pmic\n")
+    adc = "VDD_CORE_A current(7)=1.5A"
+    made_up.command("vcgencmd", f'case $1 in pmic_read_adc) echo "{adc}" ;; *) echo throttled=0x50005 ;; esac')
+    made_up.file("sys/class/hwmon/hwmon0/name", "ina226\n")
     made_up.file("sys/class/hwmon/hwmon0/power1_input", "1\n")
     made_up.file("sys/class/powercap/intel-rapl:0/name", "package-0\n")
+    made_up.file("sys/class/powercap/intel-rapl:0:0/name", "core\n")
+    made_up.file("sys/class/powercap/intel-rapl:0:0/energy_uj", "1\n")
     (made_up.root / "sys/class/powercap/intel-rapl:0/energy_uj").mkdir()  # as good as unreadable, for root too
     said = made_up.said()
     facts, now = device_facts(said, "b"), condition(said)
@@ -117,8 +120,9 @@ def test_a_board_says_what_it_is(made_up: MadeUp) -> None:
     assert facts.device_id == device_id("f00d1234c0ffee99")
     assert (now.thermal_zones, now.throttled, now.battery_percent) == (2, "0x50005", None)
     assert [(s["source"], s["usable"], s["reason"]) for s in now.energy] == [
-        ("hwmon pmic power1_input", False, "not measured by this version"),
-        ("RAPL package-0", False, "this login may not read it"),
+        ("pmic", True, None),
+        ("rapl", False, "this login may not read package-0"),
+        ("hwmon", True, None),
     ]
     assert target(facts).startswith("linux-")
 
@@ -131,7 +135,7 @@ def test_a_laptops_battery_is_found_and_a_mouses_is_not(made_up: MadeUp) -> None
             made_up.file(f"sys/class/power_supply/{gauge}/{name}", f"{text}\n")
     now = condition(made_up.said())
     assert (now.battery_percent, now.battery_c, now.charging) == (71, 30.1, False)
-    assert [source["source"] for source in now.energy] == ["battery gauge test_bat"]
+    assert now.energy == ({"source": "battery", "usable": True, "reason": None},)
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\x0b", "\x1e", "\u2028"])
@@ -143,7 +147,7 @@ def test_no_value_can_forge_another_fact(made_up: MadeUp, line_break: str) -> No
     said = made_up.said()
     assert said["serial"][0] == "good-serial"
     assert "evil" not in said["serial"]
-    assert len(said["energy"]) == 1
+    assert len(said["energy"]) == 1 and [s["source"] for s in condition(said).energy] == ["hwmon"]
     assert "serial=evil" in said["model"][0]
     assert not (made_up.bin / "pwned").exists()
     assert device_facts(said, "p").device_id == device_id("good-serial")
@@ -190,9 +194,9 @@ def test_a_devices_answers_are_data_and_not_trusted() -> None:
     assert facts.clusters == ({"cpus": [0, 1], "max_khz": 100},)
     assert "secret" not in facts.device_id
     assert facts.device_id == device_id("secret-1")
-    now = condition(understood("battery_percent=900\nbattery_decicelsius=x\nthrottled=reboot\nenergy=readable\n"))
+    now = condition(understood("battery_percent=900\nbattery_decicelsius=x\nthrottled=reboot\nenergy=readable gold\n"))
     assert (now.battery_percent, now.battery_c, now.throttled) == (None, None, None)
-    assert now.energy[0]["source"] == "unnamed"
+    assert now.energy == ()
 
 
 def test_a_device_that_says_nothing_is_an_error() -> None:

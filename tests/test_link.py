@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from harness import clock as clocks
 from harness.devices import link as links
 from harness.errors import DeviceError, Gone, Refused, TransportError
 from harness.interfaces import Completed
@@ -43,7 +44,7 @@ class Flaky:
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> links.Link:
     monkeypatch.setattr(links, "open_transport", Flaky)
-    monkeypatch.setattr(links.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(clocks.Wall, "sleep", lambda self, seconds: None)
     Flaky.failures, Flaky.opened = [], 0
     return links.Link(SPEC)
 
@@ -69,7 +70,7 @@ def test_before_the_device_was_reached_once_a_failure_is_told_at_once(link: link
 
 def test_patience_ends(link: links.Link, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 100_000, 50))
-    monkeypatch.setattr(links.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(clocks.Wall, "now", lambda self: float(next(clock)))
     link.patience_s = 180
     Flaky.failures = [Gone("cut")] * 100
     with pytest.raises(TransportError):

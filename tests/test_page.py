@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.interfaces import PageData
 from harness.report.page import render
 from tests.session_kit import all_runs, build, documented, session
+from tests.test_report_conditions import everything
 
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u202e<b>bold</b>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -323,6 +324,25 @@ def test_what_was_chosen_on_validation_says_so_in_the_headline() -> None:
     assert "Binding constraint: validation_drop &lt;= 0.01" in page
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_curves_of_sustained_load_are_drawn_and_show_what_is_asked_for(open_page: Any, width: int) -> None:
+    tab = open_page(PageData(document=everything(), quantiles_ms={}, provenance={}), width=width)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    curve = "document.getElementById('sustained-chart').data.map(t => [t.name, t.x.length, t.y[0], t.y[199]])"
+    assert tab.run(curve) == [["fp32 .pte", 200, 1, 1.5]]
+    tab.page.select_option("#sustained-kind", "temperature_c")
+    assert tab.run(curve) == [["fp32 .pte", 200, 50, 69.9]]
+    tab.page.select_option("#sustained-kind", "clock_khz")
+    assert tab.run(curve) == [["fp32 .pte", 200, 2.4, None]], "no reading is a gap"
+    label = tab.page.locator("#sustained-chart").get_attribute("aria-label")
+    assert label == "clock of 1 results over the minutes of load: fp32 .pte from 2.4 to 2.4 GHz."
+    profile = tab.page.locator("#operators details")
+    assert not profile.locator("table").is_visible()
+    profile.locator("summary").click()
+    assert profile.locator("tbody tr").count() == 3
+    assert tab.run("document.documentElement.scrollWidth") <= width
+
+
 def test_page_is_one_small_file_that_is_the_same_each_time() -> None:
     first = render(fixture())
     assert first == render(fixture())
@@ -347,7 +367,7 @@ def test_sections_with_nothing_to_say_are_named_and_not_shown() -> None:
     for result in document["results"]:
         result["metrics"] = {k: v for k, v in result["metrics"].items() if not k.endswith("_bytes")}
     page = render(PageData(document=document, quantiles_ms={}, provenance={}))
-    assert "Left out, with nothing to say: Latency, Memory and size." in page
+    assert "Latency, Time per operator, Memory and size, Energy, Under sustained load, Conditions." in page
     assert 'id="latency"' not in page
 
 

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from harness import package as packages
-from harness import pipeline
+from harness import pipeline, schedule
 from harness.devices.spec import resolve
 from harness.executors import Executors
 from harness.screen import Screen
@@ -162,11 +162,12 @@ def test_any_executor_gives_each_planned_run_once(
         {(*cell, "accuracy", 0) for cell in cells}
         | {(*cell, purpose, n) for cell in cells for purpose in ("memory", "latency") for n in range(3)}
         | {(*cell, "memory", n) for cell in nulls for n in range(3)}
+        | {(*cell, "burn_in", 0) for cell in cells}
+        | {("(null)", "executorch", "sentinel", n) for n in range(schedule.ENROLMENTS)}
     )
 
 
 def test_every_block_holds_each_variant_once_in_an_order_of_its_own(package: Path, cache: Path, tmp_path: Path) -> None:
-    from harness import schedule
     from harness.experiment import Measure
     from harness.types import DeviceFacts
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -259,6 +259,8 @@ def test_a_written_number_is_within_a_percent_and_its_spread_never_vanishes(valu
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
+@example([1000.0, 1e-6, 1e-6, 1e-6])
+@example([1e6] + [1e-6] * 19)
 def test_a_column_has_one_unit_in_which_its_largest_value_can_be_read(values: list[float]) -> None:
     scale = units.scale("ms", values)
     assert (scale.factor, scale.unit) in [(1e6, "ns"), (1e3, "µs"), (1.0, "ms"), (1e-3, "s")]

@@ -15,6 +15,7 @@ Recording::Recording(size_t blocks)
     : execute_ns_(blocks * kBlock, 1),
       input_ns_(blocks * kBlock, 1),
       scratch_(std::min(kScratch, blocks * kBlock), 1),
+      cpu_counts_(kCpus),
       stamps_(blocks + 1, Stamp{1, 1}) {}
 
 void Recording::start() {

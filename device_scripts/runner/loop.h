@@ -1,5 +1,7 @@
 // The loop that measures: warm-up and steady state by the same code, which owns the clock.
 #pragma once
+#include <sched.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -9,6 +11,7 @@
 namespace runner {
 
 constexpr size_t kBlock = 4096;  // samples between two stamps, and on one line
+constexpr size_t kCpus = 1024;
 
 // Samples of one phase in memory that is allocated and page-touched before the loop starts.
 // A ring: past its capacity the oldest whole block is overwritten, so that what is kept is the end.
@@ -20,11 +23,16 @@ class Recording {
     const size_t at = count_ % execute_ns_.size();
     execute_ns_[at] = execute_ns;
     input_ns_[at] = input_ns;
+    const auto cpu = static_cast<unsigned>(sched_getcpu());  // no system call where the kernel has rseq or a vdso
+    if (cpu < kCpus) cpu_counts_[cpu]++;
     if (++count_ % kBlock == 0) stamps_[(count_ / kBlock) % stamps_.size()] = stamp();
   }
   void stop();  // stamps the end of a last block that is not full
   size_t count() const { return count_; }
   size_t capacity() const { return execute_ns_.size(); }
+  uint64_t last_ns() const { return execute_ns_[(count_ - 1) % capacity()]; }
+  // CPU -> iterations that ended on it, of all phases that were recorded here.
+  const std::vector<uint64_t>& cpu_counts() const { return cpu_counts_; }
   // Median of the last `n` samples in ns; n is cut to what is kept and to the scratch memory.
   uint64_t median_of_last(size_t n);
 
@@ -36,7 +44,7 @@ class Recording {
   std::vector<Block> blocks() const;  // oldest first
 
  private:
-  std::vector<uint64_t> execute_ns_, input_ns_, scratch_;
+  std::vector<uint64_t> execute_ns_, input_ns_, scratch_, cpu_counts_;
   std::vector<Stamp> stamps_;  // stamps_[k % size]: begin of block k, and so the end of block k - 1
   size_t count_ = 0;
 };
@@ -90,6 +98,17 @@ class Count : public Rule {
 
  private:
   size_t iterations_;
+};
+
+// Ends after so many seconds, and not before `least` iterations.
+class Lasting : public Rule {
+ public:
+  Lasting(double seconds, size_t least) : ns_(static_cast<uint64_t>(seconds * 1e9)), least_(least) {}
+  bool done(Recording& samples, uint64_t elapsed_ns) override { return elapsed_ns >= ns_ && samples.count() >= least_; }
+
+ private:
+  uint64_t ns_;
+  size_t least_;
 };
 
 // Runs `model` until the rule says so. Returns the elapsed ns. Throws what the model throws.

@@ -10,14 +10,22 @@
 namespace runner {
 namespace {
 
+constexpr double kLeastSeconds = 0.05;
+
 [[noreturn]] void usage(const std::string& message) { throw Failure(kUsage, "usage", "usage", message); }
 
-double seconds(const std::string& flag, const std::string& text) {
+double seconds(const std::string& flag, const std::string& text, double least = 0) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end || !std::isfinite(value) || value < 0 || value > 86400)
-    usage(flag + ": not a number of seconds from 0 to 86400: " + text);
+  if (text.empty() || *end || !std::isfinite(value) || value < least || value > 86400)
+    usage(flag + ": not a number of seconds from " + (least > 0 ? "0.05" : "0") + " to 86400: " + text);
   return value;
+}
+
+// What goes before /sys: an absolute path.
+std::string sysroot(const std::string& text) {
+  if (text.empty() || text[0] != '/') usage("--sysroot: not an absolute path: " + text);
+  return text.substr(0, text.find_last_not_of('/') + 1);
 }
 
 long whole(const std::string& flag, const std::string& text, long least, long most) {
@@ -72,6 +80,21 @@ std::pair<size_t, InputFile> input(const std::string& text) {
   return {static_cast<size_t>(whole("--input", part[0], 0, 255)), file};
 }
 
+void check_purpose(const Options& o) {
+  static const char* const kPurposes[] = {"latency", "memory",   "accuracy", "check",     "load",
+                                          "profile", "sentinel", "idle",     "energy",    "sustained"};
+  const auto is = [&](const char* name) { return o.purpose == name; };
+  if (std::none_of(std::begin(kPurposes), std::end(kPurposes), is)) {
+    std::string known;
+    for (const char* name : kPurposes) known += std::string(name) + " ";
+    usage("--purpose: one of " + known + "and not \"" + o.purpose + "\"");
+  }
+  if (o.loads() && o.model.empty()) usage("--model is missing");
+  if ((is("idle") || is("energy") || is("sustained")) && o.seconds == 0) usage("--seconds is missing");
+  if (is("profile") && o.outputs.empty()) usage("--outputs is missing");
+  if (o.drop_cache && !is("load")) usage("--drop-cache: only for --purpose load");
+}
+
 }  // namespace
 
 Options parse_options(int argc, char** argv, Runtime& runtime) {
@@ -79,8 +102,8 @@ Options parse_options(int argc, char** argv, Runtime& runtime) {
   std::map<size_t, InputFile> inputs;
   for (int i = 1; i < argc; i++) {
     const std::string flag = argv[i];
-    if (flag == "--version") {
-      o.version = true;
+    if (flag == "--version" || flag == "--drop-cache") {
+      (flag == "--version" ? o.version : o.drop_cache) = true;
       continue;
     }
     if (i + 1 >= argc) usage(flag + ": unknown, or its value is missing");
@@ -90,6 +113,8 @@ Options parse_options(int argc, char** argv, Runtime& runtime) {
     else if (flag == "--model") o.model = value;
     else if (flag == "--outputs") o.outputs = value;
     else if (flag == "--lock") o.lock = value;
+    else if (flag == "--sysroot") o.sysroot = sysroot(value);
+    else if (flag == "--seconds") o.seconds = seconds(flag, value, kLeastSeconds);
     else if (flag == "--threads") o.threads = static_cast<unsigned>(whole(flag, value, 1, 1024));
     else if (flag == "--cpus") o.cpus = value;
     else if (flag == "--min-seconds") o.min_s = seconds(flag, value);
@@ -102,10 +127,7 @@ Options parse_options(int argc, char** argv, Runtime& runtime) {
     } else if (!runtime.option(flag, value)) usage("unknown flag " + flag);
   }
   if (o.version) return o;
-  static const char* const kPurposes[] = {"latency", "memory", "accuracy", "check", "load"};
-  if (std::none_of(std::begin(kPurposes), std::end(kPurposes), [&](const char* name) { return o.purpose == name; }))
-    usage("--purpose: one of latency memory accuracy check load, not \"" + o.purpose + "\"");
-  if (o.model.empty()) usage("--model is missing");
+  check_purpose(o);
   if (o.cpus != "any") o.mask = cpu_mask(o.cpus);
   for (auto& [index, file] : inputs) {
     if (index != o.inputs.size()) usage("--input: index " + std::to_string(o.inputs.size()) + " is missing");

@@ -16,11 +16,14 @@ struct InputFile {
 
 struct Options {
   std::string purpose, run, model, outputs, lock, cpus = "any";
+  std::string sysroot;  // without a slash at its end: empty for /
   std::vector<InputFile> inputs;
   unsigned threads = 1;
   double min_s = 2, max_s = 60, max_warmup_s = 30;
+  double seconds = 0;  // of idle, energy, sustained, which have no default
   size_t min_iterations = 100;
-  bool version = false;
+  bool version = false, drop_cache = false;
+  bool loads() const { return purpose != "idle" && purpose != "sentinel"; }  // these two take no model
   cpu_set_t mask;  // valid unless cpus == "any"
 };
 

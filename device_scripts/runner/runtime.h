@@ -60,6 +60,8 @@ class Runtime : public Inference {
   virtual const char* version() const = 0;
   // How the model's bytes reach memory: "mmap" (lazily faulted, not locked), "file" (read to the heap), "none".
   virtual const char* loader() const = 0;
+  // Whether these pages are kept in memory: "none" or "mlock".
+  virtual const char* locked() const { return "none"; }
   virtual std::vector<std::string> backends() const { return {}; }
   // A flag that only this runtime knows; false if it does not.
   virtual bool option(const std::string& flag, const std::string& value) {
@@ -82,6 +84,12 @@ class Runtime : public Inference {
   virtual void bind_inputs(const std::vector<TensorView>& inputs) = 0;
   // Leaves of the last result in pytree order, valid until the next set_inputs().
   virtual std::vector<TensorView> outputs() = 0;
+  // Traces `iterations` executions to a file at `path`, once inputs are bound and a first inference was made, and tells
+  // of it in one `profile` line. Nothing else may come after it. Throws Failure.
+  virtual void profile(const std::string& path, size_t iterations) {
+    (void)path, (void)iterations;
+    throw Failure(kUsage, "usage", "profile", std::string(name()) + " has no profile");
+  }
 };
 
 std::unique_ptr<Runtime> make_runtime();

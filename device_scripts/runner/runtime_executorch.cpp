@@ -10,12 +10,20 @@
 #include <sys/mman.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <optional>
 
+#include "profile.h"
 #include "pte_file.h"
 #include "runtime.h"
+
+// The wheel's libraries are built with the tracer on; an ExecuTorch of one's own may be without.
+#if defined(ET_EVENT_TRACER_ENABLED) && __has_include(<executorch/devtools/etdump/etdump_flatcc.h>)
+#include <executorch/devtools/etdump/etdump_flatcc.h>
+#define RUNNER_TRACES 1
+#endif
 
 // libexecutorch_threadpool.so exports these, but the SDK ships no header that declares them.
 namespace executorch::extension::threadpool {
@@ -177,15 +185,13 @@ class ExecuTorch : public Runtime {
   }
 
   void load_method() override {
-    const char* method = method_name();
-    const et::MethodMeta meta = take(program_->method_meta(method), "load", "no metadata");
+    const et::MethodMeta meta = take(program_->method_meta(method_name()), "load", "no metadata");
     check_backends(meta);
-    std::vector<bool> planned(meta.num_outputs());
     for (size_t i = 0; i < meta.num_inputs(); i++) inputs_.push_back(tensor_meta(meta, true, i, nullptr));
     for (size_t i = 0; i < meta.num_outputs(); i++) {
       bool in_arena = true;
       outputs_.push_back(tensor_meta(meta, false, i, &in_arena));
-      planned[i] = in_arena;
+      planned_output_.push_back(in_arena);
     }
     for (size_t i = 0; i < meta.num_memory_planned_buffers(); i++) {
       const int64_t bytes = take(meta.memory_planned_buffer_size(i), "load", "a planned buffer");
@@ -196,9 +202,7 @@ class ExecuTorch : public Runtime {
     }
     planned_.emplace(et::Span<et::Span<uint8_t>>(spans_.data(), spans_.size()));
     memory_.emplace(&method_memory_, &*planned_, &temporary_memory_);
-    method_.emplace(take(program_->load_method(method, &*memory_), "load", "the method was refused"));
-    for (size_t i = 0; i < outputs_.size(); i++)
-      if (!planned[i]) give_output_memory(i);
+    make_method(nullptr);
   }
 
   const std::vector<TensorMeta>* inputs() const override { return &inputs_; }
@@ -225,6 +229,26 @@ class ExecuTorch : public Runtime {
     for (size_t i = 0; i < given.size(); i++)
       if (method_->set_input(values_[i], i) != et::Error::Ok) mismatch(i, given[i].meta);
   }
+
+#ifdef RUNNER_TRACES
+  // The method is made a second time, with a tracer: what the first one takes tells what tracing costs.
+  void profile(const std::string& path, size_t iterations) override {
+    const et_tick_ratio_t tick = et::pal_ticks_to_ns_multiplier();
+    if (tick.numerator != tick.denominator)
+      throw Failure(kRuntime, "setup", "rejected", "this platform's trace does not count in ns");
+    settle(*this);
+    const auto untraced_ns = timed(*this, iterations);
+    tracer_.emplace();
+    make_method(&*tracer_);
+    settle(*this);
+    tracer_->reset();  // loading and the first executions are not what is asked for
+    const auto traced_ns = timed(*this, iterations);
+    const auto trace = tracer_->get_etdump_data();
+    const std::unique_ptr<void, decltype(&free)> owned(trace.buf, free);
+    if (!trace.buf || !trace.size) throw Failure(kRuntime, "outputs", "rejected", "the runtime made no trace");
+    write_profile(path, trace.buf, trace.size, untraced_ns, traced_ns);
+  }
+#endif
 
   void set_inputs() override {
     const auto error = method_->set_inputs(executorch::aten::ArrayRef<et::EValue>(values_.data(), values_.size()));
@@ -290,6 +314,15 @@ class ExecuTorch : public Runtime {
     throw Failure(kRefused, "load", "backend_missing", "needs " + needed + ", this runner has " + (has.empty() ? "none" : has));
   }
 
+  // Without a tracer the runtime spends a branch per instruction on not tracing, and that is all.
+  void make_method(et::EventTracer* tracer) {
+    method_.reset();
+    method_memory_.reset();
+    method_.emplace(take(program_->load_method(method_name(), &*memory_, tracer), "load", "the method was refused"));
+    for (size_t i = 0; i < outputs_.size(); i++)
+      if (!planned_output_[i]) give_output_memory(i);
+  }
+
   void give_output_memory(size_t i) {
     const Arena& arena = arenas_.emplace_back(call_bytes(outputs_[i]));
     // An output that is an input or a constant has memory of its own, and says so by an error.
@@ -329,8 +362,12 @@ class ExecuTorch : public Runtime {
   int64_t arenas_bytes_ = 0;
   std::optional<et::HierarchicalAllocator> planned_;
   std::optional<et::MemoryManager> memory_;
+#ifdef RUNNER_TRACES
+  std::optional<executorch::etdump::ETDumpGen> tracer_;  // before the method, which points to it
+#endif
   std::optional<et::Method> method_;
   std::vector<TensorMeta> inputs_, outputs_;
+  std::vector<bool> planned_output_;
   std::deque<Bound> bound_;
   std::vector<et::EValue> values_;
   std::vector<std::vector<uint8_t>> copies_;

@@ -58,6 +58,13 @@ def judge(result: Mapping[str, Any], constraint: Constraint, confidence: float) 
     short_by = 0.0 if inside else abs(found.value - constraint.bound)
     scale = max(abs(found.value), abs(constraint.bound))
     relative = short_by / scale if scale else 0.0
+    if found.at_least and constraint.bound > found.value:
+        return Judged(
+            constraint=constraint, outcome="undecided", probability=None, value=found.value,
+            short_by=short_by, relative=relative,
+            why=f"it was watched for {found.value:.0f} s, and it had not come by then",
+            needs=f"sustained_minutes of at least {math.ceil(constraint.bound / 60)}",
+        )  # fmt: skip
     sigma = found.sigma(upwards=constraint.bound > found.value)
     if sigma is None:
         return Judged(
@@ -104,5 +111,9 @@ def _to_settle(found: Figure, sigma: float, distance: float, confidence: float) 
 
 
 def _interval_from(counted: str) -> str:
-    """What would give an interval at all."""
-    return "at least 2 repeats" if counted == "repeats" else "a metric with a score per sample"
+    """What would give an interval at all, or a narrower one."""
+    return {
+        "repeats": "at least 2 repeats",
+        "cold loads": "at least 2 cold_loads",
+        "once": "a session measures it once: only another session tells more",
+    }.get(counted, "a metric with a score per sample")

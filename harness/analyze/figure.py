@@ -11,10 +11,15 @@ from harness.analyze.intervals import Z95
 from harness.metrics import METRICS, TASK_METRICS
 from harness.types import Objective
 
+#: what is counted where it is not the repeats: more of it would narrow the interval, but not of what is made once
+COUNTED = {"cold_load_ms": "cold loads", "sustained_ms": "once", "throttle_after_s": "once"}
+COUNTED |= dict.fromkeys(TASK_METRICS, "samples")
+
 #: metrics whose intervals were made on logarithms: their spread is a factor
-FACTORS = frozenset(
-    ("latency_ms", "first_inference_ms", "load_ms", "cold_load_ms", "throughput_ips", "peak_memory_bytes")
-)
+FACTORS = frozenset((
+    "latency_ms", "first_inference_ms", "load_ms", "cold_load_ms", "sustained_ms", "throughput_ips",
+    "peak_memory_bytes",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +27,8 @@ class Figure:
     """`low`/`high`: the 95 % interval, None where there is none. `factor`: spread is multiplicative (log-normal).
 
     `lower_is_better` is the metric's direction, for a task metric the one that the experiment gives. `samples`: how
-    many values (`counted`: `samples`, `repeats`, or several `seeds`) made the interval, where more would narrow it
-    as 1/√n."""
+    many values (`counted`: `samples`, `repeats`, `cold loads`, or several `seeds`) made the interval, where more would
+    narrow it as 1/√n. `at_least`: the value was not reached while it was watched for; how far it goes is not known."""
 
     value: float
     low: float | None
@@ -32,6 +37,7 @@ class Figure:
     lower_is_better: bool
     samples: int | None = None
     counted: str = "repeats"
+    at_least: bool = False
 
     @property
     def exact(self) -> bool:
@@ -62,6 +68,11 @@ def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
     if not isinstance(found, Mapping):
         return "not measured"
     if "absent" in found:
+        if name == "throttle_after_s" and (watched := _unthrottled_s(result)) is not None:
+            return Figure(
+                value=watched, low=watched, high=watched, factor=False, lower_is_better=False, counted="once",
+                at_least=True,
+            )  # fmt: skip
         return str(found["absent"])
     value = found.get(stat)
     if isinstance(value, Mapping):
@@ -70,8 +81,8 @@ def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
         return f"{name} has no {stat}"
     interval = found.get("ci95") if stat == "value" else found.get("ci95_of", {}).get(stat)
     better = found.get("better") or METRICS[name].better
-    counted = "samples" if name in TASK_METRICS else "repeats"
-    samples = found.get("samples") if counted == "samples" else result.get("repeats")
+    counted = COUNTED.get(name, "repeats")
+    samples = {"repeats": result.get("repeats"), "once": None}.get(counted, found.get("samples"))
     if seeds := found.get("seeds"):
         value, interval, samples, counted = seeds["mean"], seeds["ci95"], None, "seeds"
     low, high = map(float, interval) if isinstance(interval, list | tuple) else (None, None)
@@ -80,3 +91,9 @@ def figure(result: Mapping[str, Any], metric: str) -> Figure | str:
         factor=name in FACTORS and value > 0 and (low is None or low > 0),
         samples=samples if isinstance(samples, int) else None, counted=counted,
     )  # fmt: skip
+
+
+def _unthrottled_s(result: Mapping[str, Any]) -> float | None:
+    """For how long a device was watched that did not throttle: better than any that did in that time, not unknown."""
+    watched = result["metrics"].get("sustained_ms", {}).get("unthrottled_s")
+    return float(watched) if isinstance(watched, int | float) and watched > 0 else None

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analyze import memory_parts
 from harness.analyze.intervals import Interval, difference_of, over_runs
 from harness.analyze.rows import Planned, Row
 from harness.analyze.stats import PERCENTILES, between_run_cv
@@ -113,12 +114,17 @@ def once_per_run(row: Row, purpose: Purpose, name: str) -> MetricObject:
 
 
 def memory(row: Row, planned: Planned) -> dict[str, MetricObject]:
-    """Peak of the process, and what is left of it after the same runner's null baseline."""
-    if not planned.memory and not row.counted("memory"):
+    """Peak of the process with its parts, and what is left of it after the same runner's null baseline.
+
+    Both have `anonymous`, the part that does not depend on the page cache (memory_parts.py)."""
+    runs = row.counted("memory")
+    if not planned.memory and not runs:
         return dict.fromkeys(("peak_memory_bytes", "model_memory_bytes"), absent("memory: false"))
     peak = once_per_run(row, "memory", "peak_memory_bytes")
+    if "absent" not in peak:
+        peak |= memory_parts.details(runs)
     found = {"peak_memory_bytes": peak}
-    values, nulls = per_run(row.counted("memory"), "peak_memory_bytes"), per_run(row.nulls, "peak_memory_bytes")
+    values, nulls = per_run(runs, "peak_memory_bytes"), per_run(row.nulls, "peak_memory_bytes")
     if "absent" in peak:
         found["model_memory_bytes"] = peak
     elif not nulls:
@@ -128,9 +134,17 @@ def memory(row: Row, planned: Planned) -> dict[str, MetricObject]:
         one_ci, two_ci = over_runs(values), over_runs(nulls)
         interval = difference_of(one, one_ci, two, two_ci) if one_ci and two_ci else None
         found["model_memory_bytes"] = metric_object(
-            "model_memory_bytes", one - two, interval, "runner", null_bytes=round(two), samples=len(values)
-        )
+            "model_memory_bytes", one - two, interval, "runner", null_bytes=round(two), samples=len(values),
+            anonymous=_anonymous_above(runs, row.nulls),
+        )  # fmt: skip
     return found
+
+
+def _anonymous_above(runs: Sequence[Run], nulls: Sequence[Run]) -> int | MetricObject:
+    one, two = memory_parts.anonymous(runs), memory_parts.anonymous(nulls)
+    if one is None or two is None:
+        return absent("the device does not tell anonymous memory apart")
+    return round(one - two)
 
 
 def outputs(row: Row) -> dict[str, MetricObject]:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analyze import measured
+from harness.analyze import measured, metered
 from harness.analyze.choose import choose
+from harness.analyze.cold import cold_load, cold_runs
+from harness.analyze.details import details
 from harness.analyze.draws import Raw
 from harness.analyze.losses import Losses
 from harness.analyze.peers import Peers
@@ -20,6 +22,7 @@ from harness.analyze.rows import Planned, Row, rows
 from harness.analyze.seeds import add_seeds
 from harness.analyze.stats import QUANTILES
 from harness.analyze.status import caveats, number, run_quantiles, verdict
+from harness.analyze.sustained import sustained
 from harness.analyze.task import Task
 from harness.analyze.why import steps, why
 from harness.metrics import METRICS
@@ -72,7 +75,7 @@ def _results(session: Session, planned_rows: Sequence[Row], name_of: NameOf) -> 
         status, reason = verdicts[i]
         metrics = _metrics(row, planned, status) | losses.metrics(i) if row.device else {}
         results.append(_result(row, status, reason, metrics, planned, name_of))
-        raw.append(Raw(blocks=_blocks(row), samples=losses.samples(i) if row.device else {}))
+        raw.append(Raw(blocks=_blocks(row, planned), samples=losses.samples(i) if row.device else {}))
     for i, result in enumerate(results):
         result["why"] = _why(i, results, raw, peers, task.reference) if planned_rows[i].device else None
     add_seeds(results, raw)
@@ -110,6 +113,7 @@ def _result(
         "artifact": _artifact(row, reason),
         "metrics": {name: metrics[name] for name in METRICS if name in metrics},
         "steps": steps(row.build),
+        **details(row, planned, reason),
     }
 
 
@@ -144,22 +148,25 @@ def _metrics(row: Row, planned: Planned, status: str) -> dict[str, Any]:
         **measured.latency(row),
         "first_inference_ms": measured.once_per_run(row, "latency", "first_inference_ms"),
         "load_ms": measured.once_per_run(row, "latency", "load_ms"),
-        "cold_load_ms": measured.absent("not measured yet: the page cache was not dropped"),
+        **cold_load(row, planned),
         **measured.memory(row, planned),
-        "energy_j": measured.absent("energy: off"),
-        "power_w": measured.absent("energy: off"),
+        **sustained(row, planned),
+        **metered.energy(row, planned),
         **measured.of_the_file(row),
         **measured.outputs(row),
     }
     if status == "failed" and row.build.expected and row.troubles("check", "accuracy"):
-        timed = ("latency_ms", "throughput_ips", "first_inference_ms", "load_ms")
+        timed = (
+            "latency_ms", "throughput_ips", "first_inference_ms", "load_ms", "cold_load_ms", "sustained_ms",
+            "throttle_after_s", "energy_j", "power_w",
+        )  # fmt: skip
         metrics |= dict.fromkeys(timed, measured.absent("output check failed"))
     return metrics
 
 
-def _blocks(row: Row) -> dict[str, dict[int, float]]:
+def _blocks(row: Row, planned: Planned) -> dict[str, dict[int, float]]:
     """Per-run values by block of the schedule, for what fronts and picks compare."""
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[int, float]] = metered.by_block(row, planned)
     for run in row.counted("latency"):
         for stat in METRICS["latency_ms"].stats:
             if (value := number(run.summary.get(stat))) is not None and value > 0:
@@ -171,4 +178,7 @@ def _blocks(row: Row) -> dict[str, dict[int, float]]:
     for run in row.counted("memory"):
         for value in measured.per_run([run], "peak_memory_bytes"):
             found.setdefault("peak_memory_bytes", {})[run.block] = value
+    for run in cold_runs(row):
+        for value in measured.per_run([run], "cold_load_ms"):
+            found.setdefault("cold_load_ms", {})[run.block] = value
     return found

@@ -14,7 +14,7 @@ class Row:
     """One planned cell. `device` is None for a build that was skipped or failed: once for all devices.
 
     `runs`: all attempts of the cell, whether they count or not. `nulls`: counted null runs of the same device,
-    threads, cpus and runtime."""
+    threads, cpus and runtime. `idles`: every idle window of the same device, whatever became of it."""
 
     build: Build
     device: SessionDevice | None = None
@@ -23,6 +23,7 @@ class Row:
     context: str | None = None
     runs: tuple[Run, ...] = ()
     nulls: tuple[Run, ...] = ()
+    idles: tuple[Run, ...] = ()
 
     def counted(self, *purposes: Purpose) -> list[Run]:
         """The runs that stand for a repeat, in the order of their repeats."""
@@ -46,12 +47,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What each cell was to get: by the session's plan, and by the experiment's `measure` where that is silent."""
+    """What each cell was to get: by the session's plan, and by the experiment's `measure` where that is silent.
+
+    `seed`: of the order of the runs, None where none is stored. `quick`: no enrolment, burn-in, energy and the like."""
 
     threads: tuple[int | None, ...]
     cpus: tuple[str, ...]
     repeats: int
     memory: bool
+    cold_loads: int = 0
+    energy: str = "off"
+    sustained_minutes: float | None = None
+    profile: bool = False
+    seed: int | None = None
+    quick: bool = False
 
     @classmethod
     def of(cls, session: Session) -> Planned:
@@ -61,6 +70,12 @@ class Planned:
             cpus=tuple(said.get("cpus") or ("any",)),
             repeats=1 if session.quick else int(said.get("repeats", 1)),
             memory=bool(said.get("memory", False)),
+            cold_loads=int(said.get("cold_loads") or 0),
+            energy=str(said.get("energy") or "off"),
+            sustained_minutes=said.get("sustained_minutes"),
+            profile=bool(said.get("profile", False)),
+            seed=said.get("seed"),
+            quick=session.quick,
         )
 
 
@@ -84,6 +99,7 @@ def rows(session: Session, runs: Sequence[Run]) -> list[Row]:
             mine = by_place.get((build.variant, build.seed, build.exporter, build.backend, build.input, *unit), {})
             runtime = build.artifact.runtime if build.artifact else build.exporter
             null_runs = _nulls(by_place, (NULL_VARIANT, runtime, *unit))
+            idles = _idles(by_place, unit)
             threadless = any(threads is None for threads, _ in mine)
             for threads in (None,) if threadless else planned.threads:
                 for cpus in device.spec.cpus or planned.cpus:
@@ -91,7 +107,7 @@ def rows(session: Session, runs: Sequence[Run]) -> list[Row]:
                     out.append(Row(
                         build=build, device=device, threads=threads, cpus=cpus, runs=own,
                         context=device.spec.context,
-                        nulls=tuple(null_runs.get((threads, cpus), ())),
+                        nulls=tuple(null_runs.get((threads, cpus), ())), idles=idles,
                     ))  # fmt: skip
     return out
 
@@ -107,3 +123,11 @@ def _nulls(
 ) -> dict[tuple[int | None, str], list[Run]]:
     found = by_place.get(place, {})
     return {k: [r for r in v if r.purpose == "memory" and r.counts and r.status == "ok"] for k, v in found.items()}
+
+
+def _idles(
+    by_place: Mapping[tuple[Any, ...], Mapping[tuple[int | None, str], list[Run]]], unit: tuple[Any, ...]
+) -> tuple[Run, ...]:
+    """One for all cells of the device: what idles has no runtime, threads or cpus."""
+    places = [found for place, found in by_place.items() if place[0] == NULL_VARIANT and place[2:] == unit]
+    return tuple(run for found in places for runs in found.values() for run in runs if run.purpose == "idle")

@@ -98,7 +98,8 @@ def caveats(row: Row, planned: Planned) -> list[str]:
     """The build's and the counted runs' caveats, and those seen across the runs; in this order, once each.
 
     `noisy`: between-run CV > 2 %. `drift`: the runs' median lag-1 autocorrelation ≥ 0.8. `bimodal`: two modes in
-    the quantiles of all runs pooled. `incomplete`: fewer usable repeats than planned."""
+    the quantiles of all runs pooled. `incomplete`: fewer usable repeats than planned. From the runs' surroundings
+    (conditions.py): `freq_unstable`, `clock_unknown`, `thermal_unknown`, `sentinel_unknown`."""
     found = list(row.build.caveats)
     for run in row.runs:
         if run.counts and run.status == "ok":

@@ -90,7 +90,7 @@ def _block(one: Found) -> list[str]:
     if now.root is not None:
         lines.append(f"  root     {'yes' if now.root else 'not given, though devices.yaml says that it may be used'}")
     for source in now.energy:
-        lines.append(f"  energy   {source['source']}: {source['reason']}")
+        lines.append(f"  energy   {source['source']}: {source['reason'] or 'usable'}")
     if not now.energy:
         lines.append("  energy   nothing on this device tells it")
     return lines

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness import config, pipeline
 from harness import package as packages
+from harness.commands import profiling
 from harness.commands.common import artifacts_folder, concluded, emit, page, store_url
 from harness.devices import catalog
 from harness.devices.spec import resolve_all
@@ -71,17 +72,22 @@ def run(
     store: str | None,
     identify: bool,
     json_out: bool,
+    profile: bool = False,
 ) -> int:
     label = _label(label, source)
     packaged = source.is_dir()
     if packaged:
         package, files = packages.read(source)
         package = _narrow_package(package, variants)
+        if profile:
+            package = profiling.asked_of_package(package)
         names = list(devices) or list(package.experiment["devices"])
         folder = Path.cwd()
     else:
         experiment, text = config.load(source)
         experiment = pipeline.narrowed(experiment, devices, variants)
+        if profile:
+            experiment = profiling.asked_of(experiment)
         names = list(experiment.devices)
         folder = Path(experiment.folder)
     specs = resolve_all(names, catalog.load(devices_file, folder))
@@ -122,6 +128,7 @@ def tell(session: Session, settings: Settings, json_out: bool) -> int:
         document, why_not = page(
             store, session, settings.files, Path("reports") / f"{session.experiment}.html", settings.identify
         )
+        profiling.tell(store, session, document, json_out)
     finally:
         store.close()
     if json_out:
@@ -200,6 +207,7 @@ def measure(
     store: str | None,
     identify: bool,
     json_out: bool,
+    profile: bool = False,
 ) -> int:
     from harness.commands.foreign import package_of
 
@@ -207,10 +215,13 @@ def measure(
     with Screen() as screen:
         specs = resolve_all(devices or ["local"], catalog.load(devices_file, Path.cwd()))
         package, files = package_of(file, specs[0], inputs, arrays, expect, threads, repeats, settings, screen)
+        if profile:
+            package = profiling.asked_of_package(package)
         session = pipeline.run_package(package, files, specs, settings, screen)
     opened = Store.open(settings.store_url)
     try:
         document = concluded(session, opened.scored(session.id), settings.files, None, identify)
+        profiling.tell(opened, session, document, json_out)
     finally:
         opened.close()
     if json_out:

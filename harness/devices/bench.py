@@ -12,7 +12,8 @@ from typing import Any
 from harness.devices import runners
 from harness.devices.bundle import file_sha256
 from harness.devices.depot import Depot
-from harness.devices.facts import ask, at_home, device_facts, host_key, is_android, read_facts, target
+from harness.devices.facts import ask, at_home, is_android, read_facts, target
+from harness.devices.facts import facts_of as understood
 from harness.devices.lease import leased
 from harness.devices.link import PATIENCE_S, Link, Waiting
 from harness.devices.prepare import prepared, restore
@@ -121,11 +122,11 @@ def opened(
     with ExitStack() as stack:
         stack.callback(link.close)
         said = ask(link, spec)
-        facts = device_facts(said, spec.name, host_key(link))
+        facts = understood(said, spec, link)
         if (folder := at_home(workdir(spec), said)) is None:
             raise DeviceError(f"{spec.name}: it does not say where home is", "give it a workdir in devices.yaml")
         depot = Depot(link, folder, spec.name)
-        mine = cache_dir() / "locks" / f"device-{facts.device_id}.lock"
+        mine = cache_dir() / "locks" / f"device-{_file_name(facts.device_id)}.lock"
         busy = "another measurement of this computer holds it"
         stack.enter_context(file_lock(mine, lambda: waiting(busy)))
         lease = stack.enter_context(leased(depot, waiting, takeover=True))
@@ -141,6 +142,11 @@ def opened(
         except BaseException:
             link.patience_s = 0.0  # putting back is tried, but nobody is kept waiting for a dead link
             raise
+
+
+def _file_name(device_id: str) -> str:
+    """A simulated device's id is an address, and too much for the name of a file."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:16] if "/" in device_id else device_id
 
 
 def clear(depot: Depot, collect: Collect) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from harness import registry
 from harness.config import explain
 from harness.devices.spec import DEVICE_NAME, SETTINGS, Catalog, checked_uri, checked_workdir, default_prepare
 from harness.errors import ConfigError, UsageError
@@ -63,7 +64,29 @@ class Runner(Strict):
 
 
 class Energy(Strict):
+    """`meter`: instead of `auto`. `command`: of the meter exec, words on this computer. `rails`: which lines of a
+    monitor count. `uncertainty`: of the meter's calibration, one standard deviation, as a fraction."""
+
     meter: Name | None = None
+    command: list[Printable] = Field(default_factory=list)
+    rails: list[Printable] = Field(default_factory=list, max_length=64)
+    uncertainty: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+
+    @field_validator("meter")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        known = registry.names("meter")
+        if value is not None and value not in known:
+            raise ValueError(f"there is no meter {value!r}; one of: {', '.join(known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _its_command(self) -> Energy:
+        if self.command and self.meter not in (None, "exec"):
+            raise ValueError("command is of the meter exec")
+        if self.meter == "exec" and not self.command:
+            raise ValueError("the meter exec needs a command: [program, word, …]")
+        return self
 
 
 class Thermal(Strict):
@@ -166,7 +189,7 @@ def _device(document: Document, name: str, raw: Any, folder: Path) -> DeviceSpec
         root=entry.root,
         cpus=tuple(entry.cpus),
         prepare=_prepare(entry),
-        energy=entry.energy.model_dump(exclude_none=True),
+        energy=entry.energy.model_dump(exclude_defaults=True),
         thermal=entry.thermal.model_dump(exclude_none=True),
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.devices import quarantine
-from harness.devices.facts import Condition, Said, ask, at_home, condition, device_facts, host_key
+from harness.devices.facts import Condition, Said, ask, at_home, condition, facts_of
 from harness.devices.lease import holder
 from harness.devices.spec import Catalog, open_transport, resolve, resolve_all, workdir
 from harness.errors import DeviceError, HarnessError, TimedOut, UsageError
@@ -208,11 +208,11 @@ def examine(spec: DeviceSpec) -> Found:
     transport = open_transport(spec)
     try:
         said = ask(transport, spec)
-        facts = device_facts(said, spec.name, host_key(transport))
+        facts = facts_of(said, spec, transport)
         who = _holder(transport, spec, said)
     finally:
         transport.close()
-    now = condition(said)
+    now = condition(said, spec.energy)
     found = Found(name=spec.name, uri=spec.uri, state="ready", facts=facts, condition=now)
     if who is not None and _dead(who):
         reason = "a harness was killed while it measured there; what it changed may not be put back yet"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.devices.sources import sources
 from harness.errors import DeviceError
 from harness.interfaces import Transport
 from harness.paths import device_scripts_dir
@@ -26,7 +27,7 @@ MAX_CPUS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """How a device is just now, beside what it is. `energy`: sources that were found, and why each cannot be used."""
+    """How a device is just now, beside what it is. `energy`: sources that were found, and why one cannot be used."""
 
     battery_percent: int | None = None
     battery_c: float | None = None
@@ -40,7 +41,14 @@ class Condition:
 def read_facts(transport: Transport, spec: DeviceSpec) -> DeviceFacts:
     """Raises TransportError when the link fails, DeviceError when the answer has no ABI or no identity."""
     said = ask(transport, spec)  # first: the host's key is known once there is a connection
-    return device_facts(said, spec.name, host_key(transport))
+    return facts_of(said, spec, transport)
+
+
+def facts_of(said: Said, spec: DeviceSpec, transport: Transport) -> DeviceFacts:
+    """What was said through this transport. A simulated device's id is its whole address: by what it says of itself
+    no device can pass for one."""
+    facts = device_facts(said, spec.name, host_key(transport))
+    return replace(facts, device_id=spec.uri) if spec.scheme == "sim" else facts
 
 
 def host_key(transport: Transport) -> str | None:
@@ -97,7 +105,8 @@ def device_facts(said: Said, device: str, host_key: str | None = None) -> Device
     )
 
 
-def condition(said: Said) -> Condition:
+def condition(said: Said, energy: Mapping[str, Any] = {}) -> Condition:
+    """`energy`: what the device's own entry says of it."""
     percent, tenths = _number(_first(said, "battery_percent")), _number(_first(said, "battery_decicelsius"))
     throttled = _first(said, "throttled")
     charging, root = _first(said, "charging"), _first(said, "root")
@@ -108,7 +117,7 @@ def condition(said: Said) -> Condition:
         thermal_zones=_number(_first(said, "thermal_zones")),
         throttled=throttled if throttled and re.fullmatch(r"0x[0-9a-fA-F]{1,8}", throttled) else None,
         root=None if root is None else root == "yes",
-        energy=tuple(_source(line) for line in list(said.get("energy", []))[:50]),
+        energy=sources(said.get("energy", ()), charging in ("yes", "full"), energy),
     )
 
 
@@ -168,9 +177,3 @@ def _cluster(line: str) -> dict[str, Any]:
     if re.fullmatch(r"0x[0-9a-fA-F]{1,16}", midr.strip()):
         cluster["midr"] = hex(int(midr, 16))  # implementer and part number: which core it is
     return cluster
-
-
-def _source(line: str) -> dict[str, Any]:
-    readable, _, name = line.partition(" ")
-    why = "not measured by this version" if readable == "readable" else "this login may not read it"
-    return {"source": name or "unnamed", "usable": False, "reason": why}

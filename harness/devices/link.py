@@ -5,7 +5,6 @@ process on the device goes on without us: a cut of some minutes loses nothing.""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -66,17 +65,19 @@ class Link:
 
     def _ask(self, work: Callable[[Transport], T]) -> T:
         until: float | None = None
+        clock: Clock | None = None  # one for all of it: what cannot be opened again has none of its own
         while True:
             try:
                 return work(self.transport)
             except TransportError as error:
+                clock = clock or clock_of(self._transport)
                 self.close()
-                until = until or time.monotonic() + self.patience_s
-                if time.monotonic() >= until:
+                until = until or clock.now() + self.patience_s
+                if clock.now() >= until:
                     self.patience_s = 0.0  # it was given its time; who cleans up behind it waits no more
                     raise
                 self.waiting(f"{error.what}; trying for up to {self.patience_s:g} s")
-                time.sleep(1.0)
+                clock.sleep(1.0)
 
 
 _: type[Transport] = Link

@@ -70,7 +70,7 @@ RUNTIMES: dict[str, Recipe] = {
         # libraries were compiled on the other two.
         flags=("-std=c++17", "-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED", "-DET_USE_THREADPOOL"),
         includes=("", "executorch/runtime/core/portable_type/c10"),
-        links=("libexecutorch.so", "libexecutorch_threadpool.so"),
+        links=("libexecutorch.so", "libexecutorch_etdump.so", "libexecutorch_threadpool.so"),
         registers=(
             "libexecutorch_backend_xnnpack.so",
             "libexecutorch_kernels_optimized.so",

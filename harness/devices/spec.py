@@ -30,12 +30,14 @@ _ADDRESSES = {
     "adb": rf"(?:[A-Za-z0-9\[][A-Za-z0-9._:\-\[\]%]{{0,199}})?(?:\?server={_HOST}{_PORT.format('port')})?",
     "adb+tcp": rf"{_HOST}(?:{_PORT.format('port')})?",
     "adb+usb": r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,199}",
+    "sim": r"[a-z0-9-]{1,64}(?:\?[A-Za-z0-9_.+=&-]{0,200})?",  # what it says is understood by harness.sim alone
 }
 _FORMS = {
     "ssh": "ssh://[user@]host[:port]",
     "adb": "adb://SERIAL[?server=HOST:PORT]",
     "adb+tcp": "adb+tcp://HOST[:PORT]",
     "adb+usb": "adb+usb://SERIAL",
+    "sim": "sim://PROFILE?seed=N",
 }
 #: of a third party's transport
 _ANY_ADDRESS = r"[A-Za-z0-9_\[][A-Za-z0-9_.:@%/?&=,+~\[\]-]{0,300}"

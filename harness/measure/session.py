@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.clock import Clock, stopping
 from harness.errors import DeviceError, HarnessError, RunnerError, TransportError
-from harness.measure import runner
+from harness.measure import footprint, intervals, runner
 from harness.types import Cell, Measurement, PlannedRun, Run, Status, TensorSpec
 
 __all__ = ["Attempt", "Interrupted", "collect", "measure", "refused", "stopping"]
@@ -224,17 +224,19 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
     start, load, first = lines.one("start") or {}, lines.one("load"), lines.one("first")
     found = []
     if load is not None:
-        found.append(
-            Measurement(metric="load_ms", values=((load["program_ns"] + load["method_ns"]) / 1e6,), phase="load")
-        )
+        name = "cold_load_ms" if notes["purpose"] == "load" else "load_ms"
+        found.append(Measurement(metric=name, values=((load["program_ns"] + load["method_ns"]) / 1e6,), phase="load"))
     if first is not None:
         found.append(Measurement(metric="first_inference_ms", values=(first["ns"] / 1e6,), phase="first"))
-    peaks = [line["peak_bytes"] for line in lines.all("memory") if "peak_bytes" in line]
-    if peaks and notes["purpose"] == "memory":
-        found.append(Measurement(metric="peak_memory_bytes", values=(float(max(peaks)),), phase="peak"))
+    if notes["purpose"] == "memory" and (peak := footprint.peak_bytes(lines)) is not None:
+        found.append(Measurement(metric="peak_memory_bytes", values=(float(peak),), phase="peak"))
     blocks = lines.all("block")
     arrays = {}
-    if blocks:
+    if notes["purpose"] == "sustained":
+        arrays = intervals.arrays(lines)
+        if status == "ok" and (why := intervals.stopped(lines)):
+            status, reason = "invalid", why
+    elif blocks:
         arrays = {
             "latency_ns": lines.samples("steady", "samples_ns"),
             "input_ns": lines.samples("steady", "input_ns"),
@@ -255,6 +257,7 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         counts=status == "ok",
         status=status,
         reason=reason,
+        caveats=_caveats(notes["purpose"], lines),
         block=notes["block"],
         position=notes["position"],
         started_utc=notes["started_utc"],
@@ -264,11 +267,19 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         artifact_sha256=notes["artifact_sha256"],
         measurements=tuple(found),
         conditions=dict(notes["conditions"])
-        | {"runner": _account(start), "memory": _memory(lines), "end": _end(lines)}
+        | {"runner": _account(start), "load": _load(load), "memory": _memory(lines), "end": _end(lines)}
         | _surroundings(lines),
         provenance=dict(notes["provenance"]) | ({"runtime": _runtime(start)} if "runtime" in start else {}),
         arrays=arrays,
     )
+
+
+def _caveats(purpose: str, lines: runner.Lines) -> tuple[str, ...]:
+    if purpose == "memory" and footprint.suspect(lines):
+        return ("suspect",)
+    cache = lines.one("cache") or {}
+    proven = cache.get("dropped") is True and cache.get("resident_pages_after", 0) == 0
+    return ("cache_unknown",) if purpose == "load" and not proven else ()
 
 
 def _account(start: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +290,8 @@ def _account(start: Mapping[str, Any]) -> dict[str, Any]:
         "cpu_mask": str,
         "clock": str,
         "loader": str,
+        "locked": str,
+        "exec_to_main_ns": int,
         "loop_overhead_ns": (int, float),
         "backends": list,
         "runtime": str,
@@ -296,6 +309,12 @@ def _surroundings(lines: runner.Lines) -> dict[str, Any]:
     each line of the runner as it said it, under its type."""
     kinds = ("sentinel", "clocks", "placement", "window", "cache")
     return {kind: [_said(line) for line in found] for kind in kinds if (found := lines.all(kind))}
+
+
+def _load(load: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How long the parts of loading took, the file's size, the planned buffers (where the runtime has any)."""
+    keys = ("program_ns", "method_ns", "file_bytes", "arenas_bytes")
+    return {key: load[key] for key in keys if isinstance(load.get(key), int)} if load else {}
 
 
 def _memory(lines: runner.Lines) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from harness.metrics import METRICS, TASK_METRICS
 from harness.report import units
 from harness.report.hostile import clean, markdown_text
+from harness.report.simulated import banner
 
 
 def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
@@ -15,12 +16,15 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     told: Any = clean(manifest)
     result, pick = told["result"], told["pick"]
     names = sorted({shipped["file"] for shipped in told["files"]})
-    lines = [
+    said = banner(document, "in this card")
+    lines = [f"> **{markdown_text(said)}**", ""] if said else []
+    lines += [
         f"# {told['file'] if len(names) == 1 else told['experiment']}",
         "",
         f"The variant `{result['variant']}` of the experiment `{told['experiment']}`"
         + (f", label {markdown_text(told['label'])}" if told["label"] else "")
-        + f", as {result['exporter']} ({result['backend']}), measured on {document['date'][:10]}.",
+        + f", as {result['exporter']} ({result['backend']}), "
+        + f"{'simulated' if said else 'measured'} on {document['date'][:10]}.",
         "",
     ]
     for shipped in told["files"]:
@@ -42,9 +46,10 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
 
 def _measured(result: Any, several: bool) -> list[str]:
     case = f", input case `{result['input']}`" if several else ""
+    how = "Simulated" if result.get("simulated") else "Measured"
     lines = [
         "",
-        f"Measured on `{result['device']}` ({result['device_id']}){case}, {result['repeats']} repeats:",
+        f"{how} on `{result['device']}` ({result['device_id']}){case}, {result['repeats']} repeats:",
         "",
         "| metric | value | 95 % interval | source |",
         "|---|---|---|---|",

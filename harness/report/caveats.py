@@ -8,6 +8,8 @@ MEANING = {
     "bimodal": "the latency has two levels; one number hides one of them",
     "freq_unstable": "the processor's clock changed during the run",
     "clock_unknown": "the processor's clock could not be read",
+    "thermal_unknown": "no temperature could be read, so nothing waited for the device to cool",
+    "sentinel_unknown": "no calibration kernel, or no known spread of it, told whether something disturbed the run",
     "cache_unknown": "whether the file was in the page cache is not known",
     "low_sqnr": "the output differs much from the model's, and no data was there to judge by",
     "suspect": "the figure contradicts another one",

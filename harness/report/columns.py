@@ -14,6 +14,9 @@ _METRICS = (
     ("latency_ms", "p50"),
     ("latency_ms.p90", "p90"),
     ("peak_memory_bytes", "peak mem"),
+    ("sustained_ms", "sustained"),
+    ("throttle_after_s", "throttles after"),
+    ("energy_j", "energy"),
     ("size_bytes", "size"),
     ("accuracy", None),
     ("accuracy_drop", "drop"),
@@ -24,8 +27,8 @@ _METRICS = (
 #: what goes first from a narrow console; variant, format, status, the latency and its caveats stay
 DROPPED_FIRST = (
     *("why", "context", "cpus", "latency_ms.p90", "backend", "peak_memory_bytes", "threads", "validation_accuracy"),
-    *("seeds", "accuracy", "seed", "size_bytes", "input", "accuracy_drop_control", "validation_drop", "accuracy_drop"),
-    "device",
+    *("throttle_after_s", "sustained_ms", "seeds", "accuracy", "seed", "size_bytes", "input", "accuracy_drop_control"),
+    *("validation_drop", "accuracy_drop", "energy_j", "device"),
 )
 
 

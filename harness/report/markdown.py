@@ -8,19 +8,22 @@ from typing import Any
 from harness.report.columns import columns, shared_line
 from harness.report.headline import headline
 from harness.report.hostile import clean, markdown_text
+from harness.report.simulated import TAG, banner
 from harness.report.troubles import told
 from harness.report.view import View, view
 
 
 def markdown(document: Mapping[str, Any], why_no_pick: str | None = None) -> str:
-    """The pick, the table, what is missing and why. Ends with a newline."""
+    """The pick, the table, conditions and caveats, what is missing and why. Ends with a newline."""
     return "\n".join(_lines(view(clean(document)), why_no_pick)) + "\n"
 
 
 def _lines(shown: View, why_no_pick: str | None) -> Iterator[str]:
     document, head = shown.document, headline(shown, why_no_pick)
     label = f" {document['label']}" if document["label"] else ""
-    yield f"### {markdown_text(document['experiment'] + label)}"
+    said = banner(document, "below")
+    yield from (f"> **{markdown_text(said)}**", "") if said else ()
+    yield f"### {markdown_text(document['experiment'] + label + (f' ({TAG})' if said else ''))}"
     yield ""
     yield "".join(f"**{markdown_text(text)}**" if name else _keep_spaces(text) for text, name in head.sentence)
     yield ""

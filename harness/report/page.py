@@ -17,27 +17,32 @@ from harness.interfaces import PageData
 from harness.report import templates
 from harness.report.headline import headline
 from harness.report.hostile import clean
+from harness.report.simulated import TAG, banner
 from harness.report.view import view
 
 #: bundled in this order into one script; base.js first
-SCRIPTS = ("base.js", "labels.js", "pareto.js", "latency.js", "table.js", "start.js")
+SCRIPTS = ("base.js", "labels.js", "pareto.js", "latency.js", "sustained.js", "table.js", "start.js")
 
 
 def render(data: PageData) -> str:
     """The whole page as HTML text, encodable as UTF-8.
 
-    `data.provenance` may hold `Notice` (shown as a banner: quick, simulated) and `No pick` (why there is none);
-    every other heading is shown in the last section. Raises HarnessError for a section that cannot be made."""
+    `data.provenance` may hold `Notice` (shown at the top: a quick session) and `No pick` (why there is none); every
+    other heading is shown in the last section. A simulated device's page says so above all, and in every title.
+    Raises HarnessError for a section that cannot be made."""
     from plotly.offline import get_plotlyjs
 
     data = PageData(document=clean(data.document), quantiles_ms=data.quantiles_ms, provenance=clean(data.provenance))
     shown, silent = _sections(data)
     scripts = [Markup(get_plotlyjs()), Markup(_own_script())]
     why = data.provenance.get("No pick")
+    simulated = banner(data.document)
     page = templates.render(
         "page.html",
         document=data.document,
         headline=headline(view(data.document), None if why is None else str(why)),
+        simulated=simulated,
+        tag=TAG if simulated else None,
         notice=_lines(data.provenance.get("Notice")),
         sections=shown,
         silent=silent,

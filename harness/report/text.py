@@ -1,4 +1,4 @@
-"""The terminal's last words: the table, what is missing and why, the front, the pick.
+"""The terminal's last words: the table, the conditions and caveats, what is missing and why, the front, the pick.
 
 Every text from outside goes through rich's `Text`, never through its markup, and is cleaned of control characters.
 """
@@ -13,6 +13,7 @@ from harness.report.columns import DROPPED_FIRST, Column, columns, shared_line
 from harness.report.headline import figures, headline, percent
 from harness.report.hostile import clean, one_line
 from harness.report.markdown import markdown
+from harness.report.simulated import TAG, banner
 from harness.report.troubles import told
 from harness.report.view import Row, View, view
 
@@ -30,8 +31,12 @@ def summary(document: Mapping[str, Any], console: Console, why_no_pick: str | No
     from rich.text import Text
 
     shown = view(clean(document))
+    said = banner(shown.document, "below")
+    if said:
+        console.print(Text(said, style="bold red"), soft_wrap=True)
     if shown.rows:
-        console.print(Text(f"{shown.document['experiment']}: {shared_line(shown)}", style="bold"), soft_wrap=True)
+        title = f"{shown.document['experiment']}{f' ({TAG})' if said else ''}"
+        console.print(Text(f"{title}: {shared_line(shown)}", style="bold"), soft_wrap=True)
         table, hidden = _fitting(shown, console)
         console.print(table)
         if hidden:
@@ -99,7 +104,8 @@ def pick_lines(
 
     `picks` is left aside: the caller's pick may follow other constraints than the experiment's. Lines are cleaned."""
     shown, nearest = view(clean({**document, "picks": []})), clean(closest)
-    lines = list(_pick_lines(shown, None if reason is None else clean(reason)))
+    lines = [said] if (said := banner(shown.document, "below")) else []
+    lines += list(_pick_lines(shown, None if reason is None else clean(reason)))
     if nearest and not shown.document["pick"]:
         lines += [f"Closest: {row.label}, {figures(shown, row)}" for row in shown.find(nearest)]
         lines += [_missed(miss) for miss in nearest.get("misses", ())]

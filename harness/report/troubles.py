@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from harness.interfaces import PageData, Section
-from harness.report import templates
+from harness.report import conditions, templates
 from harness.report.caveats import meaning
 from harness.report.view import View, view
 
@@ -92,11 +92,13 @@ def dropped(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def told(shown: View) -> Iterator[tuple[str, list[str]]]:
-    """The same for terminal and markdown: heading and lines, without the caveats, which have a column there."""
+    """The same for terminal and markdown: heading and lines; and what surrounded the numbers that are there."""
     said = [
         ("Not counted", [f"{g.subject}: {_who(g.labels)}: {g.reason}" for g in failures(shown)]),
         ("Not measured", [f"{g.subject}: {g.reason}{_where(shown, g.labels)}" for g in absences(shown)]),
         ("Objectives dropped", list(dropped(shown.document))),
+        ("Conditions", conditions.told(shown)),
+        ("Caveats", [f"{g.subject}: {g.reason}{_where(shown, g.labels)}" for g in caveats(shown)]),
     ]
     return ((heading, lines) for heading, lines in said if lines)
 

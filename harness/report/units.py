@@ -20,6 +20,7 @@ _STEPS: dict[str, tuple[tuple[float, str], ...]] = {
     "bytes": ((1.0, "B"), (1e-3, "KB"), (1e-6, "MB"), (1e-9, "GB")),
     "J": ((1e6, "µJ"), (1e3, "mJ"), (1.0, "J")),
     "W": ((1e3, "mW"), (1.0, "W")),
+    "kHz": ((1.0, "kHz"), (1e-3, "MHz"), (1e-6, "GHz")),
     "1": ((1.0, ""), (1e-3, "K"), (1e-6, "M"), (1e-9, "G")),
     "inferences/s": ((1.0, "inf/s"), (1e-3, "K inf/s"), (1e-6, "M inf/s")),
     "fraction": ((100.0, "%"),),
@@ -43,7 +44,8 @@ class Scale:
 
 def scale(unit: str, values: Iterable[float], metric: str = "") -> Scale:
     """The one scale for all of `values`, so that a column compares by eye: the smallest is at least 1 in it,
-    unless the largest would then need more than six digits (then the geometric mean decides)."""
+    unless the largest would then need more than six digits (then the geometric mean decides, and the largest has at
+    most nine where there is a unit for that)."""
     if metric.partition(".")[0] in LOSSES and unit == "fraction":
         return Scale(factor=100.0, unit="pt")
     steps = _STEPS.get(unit, ((1.0, unit),))
@@ -53,6 +55,8 @@ def scale(unit: str, values: Iterable[float], metric: str = "") -> Scale:
     chosen = _largest_step(steps, min(sizes))
     if max(sizes) * chosen[0] >= 1e6:
         chosen = _largest_step(steps, math.exp(sum(map(math.log, sizes)) / len(sizes)))
+        readable = [step for step in steps if max(sizes) * step[0] < 1e9] or [steps[-1]]
+        chosen = min(chosen, readable[0])
     return _as_scale(chosen)
 
 

@@ -20,6 +20,9 @@ FORMATS = {"executorch": ".pte", "torchscript_lite": ".ptl"}
 LABELS = {
     "latency_ms": "latency p50",
     "first_inference_ms": "first inference",
+    "cold_load_ms": "cold load",
+    "sustained_ms": "sustained latency",
+    "throttle_after_s": "time to throttle",
     "throughput_ips": "throughput",
     "peak_memory_bytes": "peak memory",
     "model_memory_bytes": "model memory",
@@ -40,6 +43,8 @@ _TASK_NAMES = {
     "validation_drop": ("validation drop", "validation {} loss"),
 }
 _OF_FILE = ("seed", "backend", "input")
+#: the statistic that is a metric's value, which has no column of its own
+_HEADLINE = ("p50", "end")
 _SUFFIXES = ("_ms", "_bytes", "_j", "_w", "_ips", "_db")
 
 
@@ -271,7 +276,7 @@ def _short(key: str, value: Any) -> str:
 
 def _with_stats(name: str, stats: bool) -> list[str]:
     known = METRICS[name].stats if name in METRICS else ()
-    return [name, *(f"{name}.{s}" for s in known if s != "p50")] if stats else [name]
+    return [name, *(f"{name}.{s}" for s in known if s not in _HEADLINE)] if stats else [name]
 
 
 def _plain(name: str) -> str:

@@ -1,8 +1,7 @@
 """A stand-in for the sensors that this machine lacks: a /sys tree that lives, for a device's `sysroot`.
 
 Not real are all of its values: a thermal zone, a frequency policy, a RAPL package whose counter runs at 4 W, and at
-6 W while a runner serves the purpose `energy`. Real are the files, and everything that reads them; /proc is the device's.
-"""
+6 W while a runner serves the purpose `energy`. Real are the files, and all that reads them; /proc is the device's."""
 
 from __future__ import annotations
 

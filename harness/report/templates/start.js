@@ -1,7 +1,7 @@
 // Starts what is on the page; draws again when the colours or the width class change.
 
 startTable();
-const draws = [startPareto(), startLatency()].filter(Boolean);
+const draws = [startPareto(), startLatency(), startSustained()].filter(Boolean);
 const drawAll = () => draws.forEach((draw) => draw());
 drawAll();
 

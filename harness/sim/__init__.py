@@ -1,0 +1,1 @@
+"""Devices that are not there: a world with heat, noise and faults whose truth is known, behind a transport."""
