@@ -50,7 +50,9 @@ def more(
     here = [i for i, result in enumerate(document["results"]) if result["device"] == spec.name]
     experiment = session.package.experiment
     rule = experiment.get("pick") or {}
-    tried = {_named(run): run.repeat + 1 for run in sorted(latency, key=lambda run: run.repeat)}
+    tried: dict[tuple[object, ...], set[int]] = {}
+    for run in latency:
+        tried.setdefault(_named(run), set()).add(run.repeat)
     decision = amount.next_repeat(
         [document["results"][i] for i in here],
         [raw[i] for i in here],
@@ -60,7 +62,7 @@ def more(
         confidence=rule.get("confidence", 0.9),
         target_ci=plan.target_ci,
         selected_on=selected_on(session),
-        spent={k: tried.get(_name(document["results"][i]), 0) for k, i in enumerate(here)},
+        spent={k: len(tried.get(_name(document["results"][i]), ())) for k, i in enumerate(here)},
         cap=max(amount.MAX_REPEATS, plan.repeats),
     )
     chosen = {_name(document["results"][here[k]]) for k in decision.cells}

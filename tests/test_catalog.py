@@ -64,9 +64,9 @@ def test_what_is_not_a_device_is_refused(name: str) -> None:
 
 
 def test_a_third_partys_transport_has_its_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.TRANSPORTS, "sim", "nowhere:Nothing")
-    assert resolve("sim://pixel?seed=1").uri == "sim://pixel?seed=1"
-    for bad in ("sim://", "sim://$(reboot)", "sim://-x", "sim://a\nb"):
+    monkeypatch.setitem(registry.TRANSPORTS, "farm", "nowhere:Nothing")
+    assert resolve("farm://pixel?seed=1").uri == "farm://pixel?seed=1"
+    for bad in ("farm://", "farm://$(reboot)", "farm://-x", "farm://a\nb"):
         with pytest.raises(UsageError):
             resolve(bad)
 

@@ -12,11 +12,22 @@ from benchmarks.proof import adaptive, arrays, claims, comparing, coverage, ener
 from harness.analyze import intervals, paired
 
 
-@pytest.mark.parametrize("point", sorted(run.POINTS))
+#: of which a few pairs can claim nothing: it is measured, on this machine
+REAL = 6
+
+
+@pytest.mark.parametrize("point", sorted(set(run.POINTS) - {REAL}))
 def test_every_claim_holds(point: int) -> None:
     rows = run.POINTS[point](0, True)
     assert any(row.held is not None for row in rows)
     assert not [row for row in rows if row.held is False]
+
+
+def test_two_equal_files_are_compared_here_for_real() -> None:
+    found, variation = run.POINTS[REAL](0, True)
+    assert "3 pairs (ratio " in found.claim
+    assert found.measured in ("same", "inconclusive", "better", "worse")
+    assert found.held is None and variation.measured.endswith("%")
 
 
 def test_the_table_says_whether_all_held(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

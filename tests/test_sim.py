@@ -145,7 +145,7 @@ def test_what_a_device_says_of_itself_makes_it_no_simulated_one() -> None:
 )
 def test_an_address_that_is_none_is_refused_with_what_there_is(uri: str, named: str) -> None:
     with pytest.raises(UsageError) as error:
-        open_transport(resolve(uri))
+        resolve(uri)
     assert named in str(error.value)
 
 

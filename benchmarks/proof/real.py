@@ -26,7 +26,8 @@ NAMES = ("a", "b")
 
 
 def rows(seed: int, short: bool) -> list[Row]:
-    """`seed` is not used: the machine's own noise is. The short form makes fewer and shorter runs."""
+    """`seed` is not used: the machine's own noise is. The short form makes fewer and shorter runs, and claims
+    nothing: of twenty pairs of equal files one is told apart by chance."""
     pairs, seconds = (3, 0.3) if short else (PAIRS, 1.0)
     with tempfile.TemporaryDirectory(prefix="harness-proof-") as scratch, Screen() as screen:
         url = f"sqlite:///{scratch}/proof.db"
@@ -48,7 +49,7 @@ def rows(seed: int, short: bool) -> list[Row]:
         Row(
             point=6, claim=f"here: two equal .pte, {found.n} pairs ({ratio}): {found.verdict}",
             target="same, inconclusive", measured=found.verdict, trials=1, error="",
-            held=found.verdict in ("same", "inconclusive"),
+            held=None if short else found.verdict in ("same", "inconclusive"),
         ),
         Row(
             point=6, claim="  variation from run to run of the demo's fp32", target="",

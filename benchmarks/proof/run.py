@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.proof import adaptive, comparing, coverage, energy, statuses, through
+from benchmarks.proof import adaptive, comparing, coverage, energy, real, statuses, through
 from benchmarks.proof.claims import Row, table
 
 POINTS: Mapping[int, Callable[[int, bool], list[Row]]] = {
@@ -21,6 +21,7 @@ POINTS: Mapping[int, Callable[[int, bool], list[Row]]] = {
     3: adaptive.rows,
     4: energy.rows,
     5: statuses.rows,
+    6: real.rows,
 }
 
 

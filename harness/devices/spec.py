@@ -30,7 +30,7 @@ _ADDRESSES = {
     "adb": rf"(?:[A-Za-z0-9\[][A-Za-z0-9._:\-\[\]%]{{0,199}})?(?:\?server={_HOST}{_PORT.format('port')})?",
     "adb+tcp": rf"{_HOST}(?:{_PORT.format('port')})?",
     "adb+usb": r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,199}",
-    "sim": r"[a-z0-9-]{1,64}(?:\?[A-Za-z0-9_.+=&-]{0,200})?",  # what it says is understood by harness.sim alone
+    "sim": r"[a-z0-9][a-z0-9-]{0,63}(?:\?[A-Za-z0-9_.+=&-]{0,200})?",  # what it says is understood by harness.sim alone
 }
 _FORMS = {
     "ssh": "ssh://[user@]host[:port]",
@@ -113,6 +113,8 @@ def checked_uri(uri: str) -> str:
     address = re.fullmatch(_ADDRESSES.get(scheme, _ANY_ADDRESS), rest)
     if address is None:
         raise UsageError(f"{shown}: this is no address", f"the form is {_FORMS.get(scheme, f'{scheme}://ADDRESS')}")
+    if scheme == "sim":
+        registry.load("transport", scheme).check(uri)
     port = address.groupdict().get("port")
     if port is not None and not 1 <= int(port) <= 65535:
         raise UsageError(f"{shown}: there is no port {port}", "1 to 65535")

@@ -14,6 +14,7 @@ from harness.errors import DeviceError, Gone
 from harness.interfaces import Completed, Transport
 from harness.paths import device_scripts_dir
 from harness.sim import shell
+from harness.sim.address import parse
 from harness.sim.world import CALL_S, File, World, world
 from harness.types import DeviceSpec
 
@@ -23,12 +24,15 @@ T = TypeVar("T")
 
 
 class Sim:
-    """Raises UsageError for an address that is none."""
-
     def __init__(self, spec: DeviceSpec) -> None:
         self._name = spec.name
         self._world: World = world(spec.uri)
         self._calls = 0
+
+    @staticmethod
+    def check(uri: str) -> None:
+        """Raises UsageError for an address that is none: before anything is built for it."""
+        parse(uri)
 
     @property
     def clock(self) -> Clock:
