@@ -7,6 +7,7 @@ Third parties add theirs through the entry-point groups `harness.techniques`, `h
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 from harness.errors import ToolchainError, UsageError
@@ -76,10 +77,14 @@ KINDS = {
 
 def names(kind: str) -> dict[str, str]:
     """Every name of this kind, ours and third parties' (which may not replace ours)."""
+    return _installed(f"harness.{kind}s") | KINDS[kind]
+
+
+@cache
+def _installed(group: str) -> dict[str, str]:
     from importlib.metadata import entry_points
 
-    found = {point.name: point.value for point in entry_points(group=f"harness.{kind}s")}
-    return found | KINDS[kind]
+    return {point.name: point.value for point in entry_points(group=group)}
 
 
 def load(kind: str, name: str) -> Any:

@@ -322,10 +322,12 @@ class Enrolment:
     """What a device is like at rest, from the sentinel runs that open a session; None where it could not be told.
 
     `sentinel_ns`: median of the calibration kernel, `sentinel_sd`: the standard deviation of its logarithm from run to
-    run. `rest`: the state it was in, cooled down."""
+    run. `change_sd`: that of what it changed within each timed run since, by their median absolute deviation: a shared
+    machine that was quiet for the seconds of its enrolment is not so for long. `rest`: its state then, cooled down."""
 
     sentinel_ns: float | None = None
     sentinel_sd: float | None = None
+    change_sd: float | None = None
     rest: Snapshot | None = None
 
 

@@ -39,6 +39,7 @@ from harness.types import (
     Measurement,
     Package,
     PlannedRun,
+    Purpose,
     Run,
     Snapshot,
 )
@@ -301,9 +302,12 @@ _never_cooled: set[str] = set()
 
 
 def _enrolment(store: Store, session: str, planned: PlannedRun) -> Enrolment | None:
-    runs = store.runs(session, purpose="sentinel")
-    mine = [r for r in runs if (r.cell.device_id, r.cell.cpus) == (planned.cell.device_id, planned.cell.cpus)]
-    return surroundings.enrolment(mine)
+    place = planned.cell.device_id, planned.cell.cpus
+
+    def mine(purpose: Purpose) -> list[Run]:
+        return [r for r in store.runs(session, purpose=purpose) if (r.cell.device_id, r.cell.cpus) == place]
+
+    return surroundings.enrolment(mine("sentinel"), since=[*mine("burn_in"), *mine("latency")])
 
 
 def _surrounded(run: Run, enrolled: Enrolment | None) -> Run:
@@ -326,7 +330,9 @@ def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run
             return summarised(run)
         if run.purpose in ("check", "accuracy"):
             return _checked(run, attempt, package, task)
-    except (RunnerError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except RunnerError as error:
+        return dataclasses.replace(run, status="failed", counts=False, reason=error.what[:500])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"the runner's values are not understood: {type(error).__name__}: {error}"[:500]
         if run.purpose in ("idle", "energy") and isinstance(error, RunnerError):
             reason = error.what[:500]  # the meter's, in its own words

@@ -231,6 +231,29 @@ def test_what_does_not_count_enrols_nothing() -> None:
     assert silent == Enrolment()
 
 
+def timed_run(repeat: int, after_ms: float) -> Run:
+    return sentinel_run(repeat, 4.0, purpose="latency", conditions={"sentinel": sentinel(4.0, after_ms)})
+
+
+QUIET = [sentinel_run(i, ms) for i, ms in enumerate((4.0, 4.01, 3.99, 4.0, 4.0))]
+
+
+def test_a_machine_that_was_quiet_only_while_it_was_enrolled_has_the_limit_of_its_later_runs() -> None:
+    changes = (0.04, -0.05, 0.06, -0.04, 0.05, -0.06, 0.04, -0.05)
+    restless = [timed_run(i, 4.0 * (1 + change)) for i, change in enumerate(changes)]
+    strict, wide = enrolment(QUIET), enrolment(QUIET, since=restless)
+    shaken = good() | {"sentinel": sentinel(4.0, 4.24)}
+    assert judged(shaken, strict)[0] == "invalid"
+    assert judged(shaken, wide)[0] == "ok"
+    assert enrolment(QUIET, since=restless[:7]) == strict  # of seven no spread is told
+
+
+def test_a_device_that_slows_down_in_every_run_has_no_wider_limit_for_it() -> None:
+    hot = [timed_run(i, 4.4 + 0.01 * (i % 3)) for i in range(12)]
+    status, reason, _ = judged(good() | {"sentinel": sentinel(4.0, 4.4)}, enrolment(QUIET, since=hot))
+    assert status == "invalid" and reason is not None and "10.0 % longer" in reason
+
+
 # -- hostile -----------------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(

@@ -11,7 +11,6 @@ import pytest
 from benchmarks.proof import adaptive, arrays, claims, comparing, coverage, energy, run, statuses
 from harness.analyze import intervals, paired
 
-
 #: of which a few pairs can claim nothing: it is measured, on this machine
 REAL = 6
 

@@ -17,6 +17,8 @@ SLOWED = 0.05
 SPREADS = 3.0
 #: of fewer sentinel runs no standard deviation is told
 FEWEST_ENROLMENTS = 5
+#: of fewer timed runs no spread of what the kernel changed within them
+FEWEST_CHANGES = 8
 
 #: a clock is steady when so much of the time was spent at one frequency
 STEADY_SHARE = 0.95
@@ -29,11 +31,14 @@ USED_SHARE = 0.05
 THROTTLED = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 
 
-def enrolment(runs: Sequence[Run]) -> Enrolment | None:
+def enrolment(runs: Sequence[Run], since: Sequence[Run] = ()) -> Enrolment | None:
     """What these sentinel runs (of one device and one setting of cpus) say of it at rest; None for none that counts.
 
     Of each run, the kernel's median before; over the runs, the median and the sample sd of the logarithms (None of
-    fewer than five). The rest is how it was before the last of them: the first may still have been cooling."""
+    fewer than five). The rest is how it was before the last of them: the first may still have been cooling.
+
+    `since`: the timed runs after it, whether they count or not. What the kernel changed within each has a spread too,
+    about its median: a device that slows down in every run has no wider limit for it."""
     counted = sorted((r for r in runs if r.purpose == "sentinel" and r.counts), key=lambda r: (r.repeat, r.attempt))
     if not counted:
         return None
@@ -42,8 +47,22 @@ def enrolment(runs: Sequence[Run]) -> Enrolment | None:
     return Enrolment(
         sentinel_ns=statistics.median(values) if values else None,
         sentinel_sd=statistics.stdev(math.log(ns) for ns in values) if enough else None,
+        change_sd=_change_sd(since),
         rest=next((at for run in reversed(counted) if (at := said.snapshot(run.conditions, "before"))), None),
     )
+
+
+def _change_sd(runs: Sequence[Run]) -> float | None:
+    """1.4826 × the median absolute deviation of log(after / before): the sd of what is normal, whatever is not."""
+    changes = []
+    for run in runs:
+        before, after = (said.sentinel_ns(run.conditions, when) for when in ("before", "after"))
+        if before is not None and after is not None:
+            changes.append(math.log(after / before))
+    if len(changes) < FEWEST_CHANGES:
+        return None
+    middle = statistics.median(changes)
+    return 1.4826 * statistics.median(abs(change - middle) for change in changes)
 
 
 def judged(
@@ -148,7 +167,10 @@ def _misplaced(conditions: Mapping[str, Any]) -> str | None:
 
 
 def _spread(enrolled: Enrolment | None) -> float | None:
-    return None if enrolled is None else enrolled.sentinel_sd
+    """The device's own variation: None where its enrolment did not tell."""
+    if enrolled is None or enrolled.sentinel_sd is None:
+        return None
+    return max(enrolled.sentinel_sd, enrolled.change_sd or 0.0)
 
 
 def _disturbed(conditions: Mapping[str, Any], enrolled: Enrolment | None) -> str | None:

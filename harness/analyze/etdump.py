@@ -177,10 +177,7 @@ class _Table:
         if place is None:
             return
         start = self._buffer.follow(place)
-        count = self._buffer.u32(start)
-        if count > (len(self._buffer.data) - start - 4) // 4:
-            raise _damaged("a list leads out of it")
-        for index in range(count):
+        for index in range(self._buffer.u32(start)):
             yield _Table(self._buffer, self._buffer.follow(start + 4 + 4 * index))
 
 

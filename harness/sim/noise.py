@@ -37,7 +37,7 @@ class Bursts:
 
 
 def run_effect(profile: Profile, rng: np.random.Generator, number: int) -> float:
-    """The factor of a whole run, the `number`th of this device; of a recorded device the trace's, in its order."""
+    """The factor of a whole run; of a recorded device the trace's `number`th, from its end to its beginning again."""
     if profile.trace is not None:
         medians = recorded(profile.trace)["medians"]
         return float(medians[number % len(medians)])
