@@ -293,6 +293,18 @@ def test_an_absent_energy_says_why(runs: Any, reason: str) -> None:
     assert metered.by_block(*cell(runs())) == {}
 
 
+def test_a_device_whose_runs_differ_by_themselves_is_not_blamed_on_the_meter() -> None:
+    def shaken(run: Run) -> Run:
+        factor = 1 + 0.05 * (-1) ** run.repeat
+        name = "latency_ms" if run.purpose == "energy" else "p50"
+        return with_summary(run, **{name: run.summary[name] * factor * (1.04 if run.purpose == "energy" else 1.0)})
+
+    runs = changed(changed(measured(), "latency", shaken), "energy", shaken)
+    assert "value" in metered.energy(*cell(runs))["energy_j"]
+    slower = changed(runs, "energy", lambda r: with_summary(r, latency_ms=r.summary["latency_ms"] * 1.2))
+    assert "observer_effect" in metered.energy(*cell(slower))["energy_j"]["absent"]
+
+
 def test_off_and_quick_are_reasons_too() -> None:
     assert metered.energy(*cell([], energy="off"))["energy_j"] == {"absent": "energy: off"}
     s = session([B], [ON], quick=True, plan={"energy": "auto"})

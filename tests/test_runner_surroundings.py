@@ -249,7 +249,7 @@ def test_the_share_of_the_models_file_in_memory_is_told_once_it_is_loaded(
     size = models.file(file).stat().st_size
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     if answer.one("start")["loader"] == "mmap":
-        assert 0 < told["steady"] <= pages
+        assert 0 < told["steady"] <= pages + 2 * mmap.PAGESIZE  # a page may be in two mappings
     else:
         assert told["steady"] == 0
     assert footprint.peak_bytes(said(answer)) and not footprint.suspect(said(answer))

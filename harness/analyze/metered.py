@@ -20,13 +20,15 @@ from harness.analyze.intervals import Z95, covering, over_runs
 from harness.analyze.measured import MetricObject, absent, metric_object, why_none
 from harness.analyze.readings import Source
 from harness.analyze.rows import Planned, Row
+from harness.analyze.stats import between_run_cv
 from harness.analyze.status import commonest, figures, number
 from harness.errors import RunnerError
 from harness.types import Run
 
 NAMES = ("energy_j", "power_w")
 IDLE_CHANGE = 0.05  # of the net power, between the idle windows of a block
-AGREEMENT = 0.03  # of the latency measured with and without a meter
+AGREEMENT = 0.03  # of the latency measured with and without a meter, or what runs differ by themselves:
+ERRORS = 3.0  # so many standard errors of that ratio
 FEWEST = 0.5  # of the blocks that were measured: a smaller selection of them would be a choice
 
 
@@ -118,10 +120,21 @@ def observer_effect(row: Row, loads: Sequence[Run]) -> str | None:
     if not plain or not metered:
         return "there is no latency to compare the metered runs with"
     one, two = statistics.median(plain), statistics.median(metered)
-    if one > 0 and abs(two / one - 1) <= AGREEMENT:
+    if one > 0 and abs(two / one - 1) <= max(AGREEMENT, ERRORS * _ratio_error(plain, metered)):
         return None
     change = f"{two / one - 1:+.1%}" if one > 0 else "much"
     return f"observer_effect: an inference takes {two:.4g} ms with the meter and {one:.4g} ms without ({change})"
+
+
+def _ratio_error(one: Sequence[float], two: Sequence[float]) -> float:
+    """Relative standard error of the ratio of two medians of independent runs; 0 where one side has a single run.
+
+    That of a median is √(π/2) times that of the mean of normal values."""
+    if min(len(one), len(two)) < 2:
+        return 0.0
+    return math.sqrt(math.pi / 2) * math.hypot(
+        *((between_run_cv(side) or 0.0) / math.sqrt(len(side)) for side in (one, two))
+    )
 
 
 def _block(load: Run, before: Run | None, behind: Run | None, factor: float) -> Block | str:

@@ -1,7 +1,7 @@
 """Linux powercap (RAPL): a counter of energy for each processor package, in µJ, which wraps.
 
 Only the packages: the zones inside are parts of them, and `psys` holds them all, on some boards only. The counter is
-a model of the processor's own; ± 3 % is what published comparisons with a wall meter's slope agree on.
+a model of the processor's own; ± 3 % is assumed, and `uncertainty` in the device's entry replaces it.
 Source: Documentation/power/powercap/powercap.rst of the Linux kernel."""
 
 from __future__ import annotations
