@@ -16,7 +16,7 @@ import numpy as np
 
 from harness import __version__
 from harness.analyze import conditions as surroundings
-from harness.analyze import energy, stats, sustained
+from harness.analyze import energy, operators, stats, sustained
 from harness.analyze.check import output_check
 from harness.devices import quarantine, telemetry
 from harness.devices.bench import Bench, facts_of, opened, probe
@@ -334,8 +334,6 @@ def judged(attempt: measuring.Attempt, package: Package, task: BlockTask) -> Run
         return dataclasses.replace(run, status="failed", counts=False, reason=error.what[:500])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"the runner's values are not understood: {type(error).__name__}: {error}"[:500]
-        if run.purpose in ("idle", "energy") and isinstance(error, RunnerError):
-            reason = error.what[:500]  # the meter's, in its own words
         return dataclasses.replace(run, status="failed", counts=False, reason=reason)
     return run
 
@@ -347,6 +345,7 @@ SUMMARIES: Mapping[str, Callable[[Run], Mapping[str, Any]]] = {
     "idle": energy.window,
     "energy": energy.window,
     "sustained": sustained.summary,
+    "profile": operators.summary,
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.clock import Clock, stopping
 from harness.errors import DeviceError, HarnessError, RunnerError, TransportError
-from harness.measure import footprint, intervals, runner
+from harness.measure import etdump, footprint, intervals, runner
 from harness.types import Cell, Measurement, PlannedRun, Run, Status, TensorSpec
 
 __all__ = ["Attempt", "Interrupted", "collect", "measure", "refused", "stopping"]
@@ -180,7 +180,11 @@ def collect(depot: Depot, identity: str, state: str, notes: Mapping[str, Any]) -
             if status == "failed" and lines.one("error") is None:
                 reason = f"{reason}{_last_words(depot, identity, Path(scratch))}"
             outputs = _outputs(depot, identity, lines, Path(scratch)) if status == "ok" else ()
-            return Attempt(run=_run(notes, lines, status, reason), outputs=outputs, lines=lines)
+            run = _run(notes, lines, status, reason)
+            if status == "ok" and run.purpose == "profile":
+                traced = etdump.collect(depot, identity, lines, Path(scratch))
+                run = dataclasses.replace(run, arrays=dict(run.arrays) | traced)
+            return Attempt(run=run, outputs=outputs, lines=lines)
         except TransportError:
             raise
         except HarnessError as error:
