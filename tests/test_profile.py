@@ -25,7 +25,7 @@ from harness.measure import etdump as fetching
 from harness.measure.runner import Lines
 from harness.report import chrome_trace
 from harness.types import Cell, Run
-from tests.runner_kit import Models, binary, models, run  # noqa: F401 (fixtures)
+from tests.runner_kit import VALIDATOR, Models, binary, few, models, run  # noqa: F401 (fixtures)
 from tests.runner_kit import Run as Runner
 
 #: name, instruction, told by a delegate, start and end in ns
@@ -108,6 +108,8 @@ def traced(models: Models, tmp_path_factory: pytest.TempPathFactory, request: An
         argv = [program, "--purpose", "profile", "--model", models.file(f"cnn.{backend}.pte"), *models.inputs["cnn"]]
         done = subprocess.run([*map(str, argv), "--outputs", str(folder)], capture_output=True, timeout=120)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
+        for line in lines:
+            VALIDATOR.validate({key: few(value) for key, value in line.items()})
         (line,) = [line for line in lines if line["type"] == "profile"]
         found[backend] = Traced(line, lines, (folder / line["file"]).read_bytes())
     return found
@@ -196,7 +198,7 @@ def test_an_undelegated_model_shows_its_operators(traced: dict[str, Traced]) -> 
 def test_a_runtime_that_cannot_trace_says_so(run: Runner, models: Models, tmp_path: Path, runtime: str) -> None:  # noqa: F811
     model = models.file("cnn.ptl" if runtime == "torchscript" else "nothing")
     given = ("--purpose", "profile", "--model", model, *models.inputs["cnn"], "--outputs", tmp_path)
-    answer = run(runtime, *given, check_lines=False)
+    answer = run(runtime, *given)
     assert answer.returncode == 2
     error = answer.one("error")
     assert error["class"] == "profile" and "has no profile" in error["message"]
@@ -207,7 +209,7 @@ def test_a_runtime_that_cannot_trace_says_so(run: Runner, models: Models, tmp_pa
 def test_no_other_purpose_traces(run: Runner, models: Models, tmp_path: Path, purpose: str) -> None:  # noqa: F811
     brief = ("--min-seconds", "0.01", "--max-warmup-seconds", "0.6")
     given = ("--purpose", purpose, "--model", models.file("cnn.xnnpack.pte"), *models.inputs["cnn"], *brief)
-    answer = run("executorch", *given, "--outputs", tmp_path, check_lines=False)
+    answer = run("executorch", *given, "--outputs", tmp_path)
     assert answer.returncode == 0 and not answer.all("profile")
     assert not [path for path in tmp_path.iterdir() if "etdump" in path.name]
 
@@ -215,7 +217,7 @@ def test_no_other_purpose_traces(run: Runner, models: Models, tmp_path: Path, pu
 def test_a_folder_that_cannot_be_written_is_told(run: Runner, models: Models, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "file").write_text("")
     given = ("--purpose", "profile", "--model", models.file("cnn.xnnpack.pte"), *models.inputs["cnn"])
-    answer = run("executorch", *given, "--outputs", tmp_path / "file", check_lines=False)
+    answer = run("executorch", *given, "--outputs", tmp_path / "file")
     assert (answer.returncode, answer.one("error")["class"], answer.one("error")["stage"]) == (4, "io", "outputs")
 
 
@@ -239,6 +241,11 @@ def test_time_is_told_by_operator_by_call_and_inside_the_call() -> None:
     assert found["operators"][0]["share"] == pytest.approx(110 / 310)
     assert found["coverage"] == pytest.approx((110 + 10 + 100 + 70) / 310)  # what is inside a call is not added again
     assert (found["traced_ms"], found["untraced_ms"], found["iterations"]) == (0.003, 0.001, 3)
+
+
+def test_the_only_delegate_call_needs_no_number() -> None:
+    found = operators.summary(profiled(written([[*BLOCK[4:6], BLOCK[-1]]]), traced=[1]))
+    assert {row["name"] for row in found["operators"]} == {"delegate call 1", "Conv #1"}
 
 
 def test_times_are_medians_and_an_operator_that_did_not_run_took_no_time() -> None:

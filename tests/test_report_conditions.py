@@ -59,7 +59,7 @@ def metered(document: dict[str, Any]) -> dict[str, Any]:
     fp32, int8 = document["results"]
     fp32["metrics"] |= {"energy_j": dict(METERED), "power_w": dict(POWER)}
     int8["metrics"]["energy_j"] = {"absent": "no usable meter: battery: it is charging"}
-    fp32["metrics"]["peak_memory_bytes"]["parts"] = dict(PARTS)
+    fp32["metrics"]["peak_memory_bytes"] |= {"parts": dict(PARTS), "transient_bytes": 250_000}
     return document
 
 
@@ -167,10 +167,11 @@ def test_peak_memory_is_stacked_by_part_and_a_missing_part_says_why() -> None:
     html = page(metered(everything()))
     bar = re.search(r'title="(model file[^"]*)"', html)
     assert bar and bar[1] == (
-        "model file 1.00 MB, packed weights 2.00 MB, planned buffers 500 KB, the rest: no peak told"
+        "model file 1.00 MB, packed weights 2.00 MB, planned buffers 500 KB, the rest: no peak told, "
+        "while loading only 250 KB"
     )
     pieces = re.findall(r'class="piece" style="left:([\d.]+)%;width:([\d.]+)%', html)
-    assert len(pieces) == 3
+    assert len(pieces) == 4
     for (left, width), (following, _) in itertools.pairwise(pieces):
         assert float(following) == pytest.approx(float(left) + float(width), abs=0.02)
 

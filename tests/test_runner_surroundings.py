@@ -421,5 +421,6 @@ def test_the_hosts_command_line_is_understood_for_every_purpose(
 def test_a_profile_line_is_of_the_agreed_form(run: Run, models: Models, tmp_path: Path) -> None:
     answer = run("executorch", *given(models, "executorch", "profile"), "--outputs", tmp_path)
     assert answer.one("profile")["file"] == "profile.etdump" and (tmp_path / "profile.etdump").is_file()
-    error = run("torchscript", *given(models, "torchscript", "profile"), "--outputs", tmp_path).one("error")
-    assert (error["class"], error["stage"]) == ("profile", "usage")
+    answer = run("torchscript", *given(models, "torchscript", "profile"), "--outputs", tmp_path)
+    assert (answer.one("error")["class"], answer.one("error")["stage"]) == ("profile", "usage")
+    assert reader.verdict(said(answer), "exit 2") == ("skipped", "torchscript has no profile")

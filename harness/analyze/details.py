@@ -167,9 +167,15 @@ def _sentinel(runs: Sequence[Run]) -> dict[str, Any]:
     changes = [change for r in runs if (change := _change(r)) is not None]
     if not changes:
         return absent("the runner told no calibration kernel")
-    known = [v for r in runs if (v := number(_map(r.conditions.get("enrolled")).get("sentinel_sd"))) is not None]
+    known = [max(own) for r in runs if (own := _spreads(_map(r.conditions.get("enrolled"))))]
     limit = max(DISTURBED, SPREADS * known[-1]) if known else absent("the device's own spread is not known")
     return {"median_change": statistics.median(changes), "limit": limit}
+
+
+def _spreads(enrolled: Mapping[str, Any]) -> list[float]:
+    """As conditions.py judged that run: nothing without the spread of the enrolment."""
+    found = [number(enrolled.get(name)) for name in ("sentinel_sd", "change_sd")]
+    return [value for value in found if value is not None] if found[0] is not None else []
 
 
 def _change(run: Run) -> float | None:

@@ -88,10 +88,9 @@ def cooled(
     What `look` or `tell` raises is let pass: a link that fails, a user who interrupts."""
     rest = enrolment.rest if enrolment else None
     patience = limits.wait_minutes * 60 if patience_s is None else patience_s
-    began = clock.now()
+    began, waited = clock.now(), 0.0  # looking is not waiting
     while True:
         snapshot = look()
-        waited = clock.now() - began
         obstacle = _alarm(snapshot, limits) or _warmer(snapshot, rest)
         if obstacle is None:
             state: Literal["open", "unknown"] = "open" if _has_sensor(snapshot) else "unknown"
@@ -100,6 +99,7 @@ def cooled(
             return _timeout(obstacle, snapshot, waited)
         tell(obstacle.told)
         clock.sleep(POLL_S)
+        waited = clock.now() - began
 
 
 def settled(look: Callable[[], Snapshot], limits: Limits, clock: Clock, tell: Callable[[str], None]) -> Gate:

@@ -113,6 +113,8 @@ def verdict(lines: Lines, state: str) -> tuple[Status, str | None]:
         reason = f"{error.get('class', 'error')} at {error.get('stage', '?')}: {error.get('message', '')}"[:1000]
         if error.get("class") == "backend_missing":
             return "skipped", f"{error.get('message', '')}; see docs/own-runner"[:1000]
+        if error.get("class") == "profile":
+            return "skipped", str(error.get("message", ""))[:1000]
         return ("invalid" if error.get("class") == "busy" else "failed"), reason
     end = lines.one("end")
     if code and end is None:

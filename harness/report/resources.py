@@ -14,12 +14,13 @@ _PANELS = (
     ("Memory", "peak_memory_bytes", "model_memory_bytes", "peak of the process", "of that, the model"),
     ("File size", "size_bytes", "compressed_bytes", "the file", "under zstd 19"),
 )
-#: part of `peak_memory_bytes`, what it is called, its colour in page.css
+#: part of `peak_memory_bytes` (the last stands beside its `parts`: they are of when loading is over), what it is called, its colour in page.css
 _PARTS = (
     ("model_mapped", "model file", 1),
     ("packed_weights", "packed weights", 2),
     ("arenas", "planned buffers", 3),
     ("other", "the rest", 8),
+    ("transient_bytes", "while loading only", 4),
 )
 
 
@@ -89,13 +90,15 @@ def _peak(row: Row) -> float:
 
 
 def _known_parts(row: Row) -> dict[str, float]:
-    said = row.metric("peak_memory_bytes").get("parts")
-    found = {key: number(said.get(key)) for key, _, _ in _PARTS} if isinstance(said, Mapping) else {}
+    peak = row.metric("peak_memory_bytes")
+    said = peak.get("parts")
+    found = {key: number(said.get(key, peak.get(key))) for key, _, _ in _PARTS} if isinstance(said, Mapping) else {}
     return {key: value for key, value in found.items() if value is not None}
 
 
 def _why_no_part(row: Row, key: str) -> str:
-    said = row.metric("peak_memory_bytes")["parts"].get(key)
+    peak = row.metric("peak_memory_bytes")
+    said = peak["parts"].get(key, peak.get(key))
     return str(said.get("absent", units.ABSENT)) if isinstance(said, Mapping) else units.ABSENT
 
 
