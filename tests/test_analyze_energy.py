@@ -318,8 +318,8 @@ def test_a_block_that_is_of_no_use_is_left_out_and_told_but_not_most_of_them() -
 
     found = metered.energy(*cell(changed(measured(), "idle", doubled, (1, 3))))["energy_j"]
     assert found["windows"] == 3 and found["value"] == pytest.approx(0.03, rel=0.01)
-    ((reason, count),) = found["not_used"].items()
-    assert count == 2 and reason.startswith("idle changed by")
+    (told,) = found["not_used"]
+    assert told["runs"] == 2 and told["reason"].startswith("idle changed by")
     assert "absent" in metered.energy(*cell(changed(measured(), "idle", doubled, (1, 3, 5))))["energy_j"]
 
 
@@ -327,7 +327,7 @@ def test_blocks_of_two_meters_are_never_mixed() -> None:
     runs = changed(changed(measured(), "energy", other_meter, (4,)), "idle", other_meter, (8, 9))
     found = metered.energy(*cell(runs))["energy_j"]
     assert (found["windows"], found["source"]) == (4, "made")
-    assert found["not_used"] == {"it was measured by another meter, or other rails": 1}
+    assert found["not_used"] == [{"reason": "it was measured by another meter, or other rails", "runs": 1}]
 
 
 # -- the battery's gauge ------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=
 METERED = {
     "value": 0.0021, "unit": "J", "ci95": [0.00205, 0.00215], "source": "rapl", "gross": 0.0034, "idle_w": 1.5,
     "rails": ["package-0"], "period_s": 0.1, "uncertainty": 0.012, "windows": 5, "seconds": 30.0,
-    "not_used": {"idle changed by 9 %": 2},
+    "not_used": [{"reason": "idle changed by 9 %", "runs": 2}],
 }  # fmt: skip
 POWER = {"value": 2.1, "unit": "W", "ci95": [2.05, 2.15], "source": "rapl"}
 PARTS = {"model_mapped": 1_000_000, "packed_weights": 2_000_000, "arenas": 500_000, "other": {"absent": "no peak told"}}

@@ -4,6 +4,7 @@ cache, the model's share of memory; and the purposes that last: idle, energy, su
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 import re
@@ -232,7 +233,7 @@ def test_the_time_to_main_is_since_the_process_began_whatever_its_name(
     began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     argv = [program, "--purpose", "load", "--model", models.file("nothing")]
     out = subprocess.run(argv, capture_output=True, check=True).stdout
-    start = reader.json.loads(out.splitlines()[0])
+    start = json.loads(out.splitlines()[0])
     assert 0 <= start["exec_to_main_ns"] <= start["t_ns"] - began + 10_000_000
     assert start["locked"] == "none"
 
@@ -244,14 +245,14 @@ def test_the_share_of_the_models_file_in_memory_is_told_once_it_is_loaded(
     model = tmp_path / "link.model"
     model.symlink_to(models.file(file))  # by whatever name: a mapping is known by its inode
     answer = run(runtime, "--purpose", "memory", "--model", model, *models.inputs["cnn"])
-    told = {line["phase"]: line.get("model_mapped") for line in answer.all("memory")}
-    assert [phase for phase, value in told.items() if value is not None] == ["method", "first", "steady"]
+    mapped = {line["phase"]: line["model_mapped"] for line in answer.all("memory") if "model_mapped" in line}
+    assert list(mapped) == ["method", "first", "steady"]
     size = models.file(file).stat().st_size
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     if answer.one("start")["loader"] == "mmap":
-        assert 0 < told["steady"] <= pages + 2 * mmap.PAGESIZE  # a page may be in two mappings
+        assert 0 < mapped["steady"] <= pages + 2 * mmap.PAGESIZE  # a page may be in two mappings
     else:
-        assert told["steady"] == 0
+        assert mapped["steady"] == 0
     assert footprint.peak_bytes(said(answer)) and not footprint.suspect(said(answer))
     assert answer.one("end")["minor_faults"] > 0 and answer.one("end")["major_faults"] >= 0
 
@@ -382,9 +383,9 @@ def test_a_run_that_is_lost_leaves_the_seconds_before(binary: Callable[[str], Pa
     argv = [binary("null"), *given(models, "null", "sustained"), "--seconds", "3600"]
     process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    kinds = []
+    kinds: list[str] = []
     while kinds[-1:] != ["interval"]:
-        kinds.append(reader.json.loads(process.stdout.readline())["type"])
+        kinds.append(json.loads(process.stdout.readline())["type"])
     process.kill()
     assert process.wait(20) == -signal.SIGKILL
     process.stdout.close()

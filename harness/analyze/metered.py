@@ -212,7 +212,7 @@ def _metric(
         "uncertainty": u / value,
         "windows": len(blocks),
         "seconds": statistics.median(block.seconds for block in blocks),
-        "not_used": dict(refused),
+        "not_used": [{"reason": reason, "runs": count} for reason, count in refused.items()],
     }
     if calibration is not None:
         more["gauge"] = {"unit": calibration.unit, "sign": calibration.sign}

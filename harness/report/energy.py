@@ -55,7 +55,7 @@ def _windows(found: Mapping[str, Any]) -> str:
 def _not_used(found: Mapping[str, Any]) -> str:
     """Blocks that tell nothing, by reason."""
     said = found.get("not_used")
-    return "; ".join(f"{why} ({count})" for why, count in said.items()) if isinstance(said, Mapping) else ""
+    return "; ".join(f"{one['reason']} ({one['runs']})" for one in said) if isinstance(said, list) else ""
 
 
 def _figure(found: Mapping[str, Any], key: str, unit: str) -> str:

@@ -14,7 +14,8 @@ _PANELS = (
     ("Memory", "peak_memory_bytes", "model_memory_bytes", "peak of the process", "of that, the model"),
     ("File size", "size_bytes", "compressed_bytes", "the file", "under zstd 19"),
 )
-#: part of `peak_memory_bytes` (the last stands beside its `parts`: they are of when loading is over), what it is called, its colour in page.css
+#: part of `peak_memory_bytes`, what it is called, its colour in page.css; the last stands beside its `parts`, which are
+#: those of when loading is over
 _PARTS = (
     ("model_mapped", "model file", 1),
     ("packed_weights", "packed weights", 2),
