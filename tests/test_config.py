@@ -55,7 +55,7 @@ REFUSED = [
     ("no model", "name: x\nvariants: [{name: a}]", "a.yaml:1: model", "this key is needed"),
     ("not a mapping", "- 1", "a.yaml:1", "a mapping"),
     ("an empty file", "", "a.yaml:1", "a mapping"),
-    ("energy that is not offered", BASE + "measure: {energy: on}", "a.yaml:4: measure.energy", "'off'"),
+    ("energy that is not offered", BASE + "measure: {energy: on}", "a.yaml:4: measure.energy", " off,"),
     ("no such exporter", BASE + "export: [executorc]", "a.yaml:4: export[0]", "did you mean 'executorch'"),
     ("no such backend", BASE + "export: [{executorch: {backend: gpu}}]", "export[0].executorch.backend", "xnnpack"),
     ("a fraction of a repeat", BASE + "measure: {repeats: 2.5}", "a.yaml:4: measure.repeats", "integer"),

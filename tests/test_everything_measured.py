@@ -19,6 +19,7 @@ from harness import package as packages
 from tests.conftest import Harness
 from tests.standins.phone import Phone
 from tests.standins.sensors import IDLE_W, LOAD_W, Sensors
+from tests.standins.sshd import Sshd
 
 PLAN = {
     "repeats": 2, "min_seconds": 0.3, "cold_loads": 3, "energy": "auto", "energy_seconds": 10.5,
@@ -43,7 +44,8 @@ def entry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
     with ExitStack() as stack:
         folder, sysroot, found = tmp_path / "sensors", str(tmp_path / "sensors"), {"uri": "local"}
         if request.param == "ssh":
-            found = {"uri": request.getfixturevalue("sshd").uri}
+            sshd: Sshd = request.getfixturevalue("sshd")
+            found = {"uri": sshd.uri, "config": str(sshd.config)}
         elif request.param == "adb":
             phone: Phone = request.getfixturevalue("phone")
             folder, sysroot = phone.root / "data/local/tmp/sensors", "/data/local/tmp/sensors"
@@ -55,11 +57,10 @@ def entry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
 def test_each_link_gives_every_number_and_what_it_was_made_under(
     harness: Harness, full: Path, entry: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "devices.yaml").write_text(yaml.safe_dump({"board": entry}))
-    if entry["uri"] == "local":
-        (tmp_path / "devices.yaml").write_text(yaml.safe_dump({"local": entry}))
     name = "local" if entry["uri"] == "local" else "board"
-    done = harness("run", str(full), "--device", name, "--json", cwd=tmp_path)
+    more = {"HARNESS_SSH_CONFIG": entry.pop("config")} if "config" in entry else {}
+    (tmp_path / "devices.yaml").write_text(yaml.safe_dump({name: entry}))
+    done = harness("run", str(full), "--device", name, "--json", cwd=tmp_path, **more)
     assert done.code in (0, 1), done.stderr
     (result,) = [r for r in json.loads(done.stdout)["results"] if r["device"] is not None]
     assert result["status"] == "ok", result["reason"]

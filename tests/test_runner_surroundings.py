@@ -207,7 +207,7 @@ def test_more_policies_and_states_than_any_device_has_are_bounded(run: Run, mode
 
 
 def test_zones_are_named_by_their_type_where_that_is_a_name(run: Run, models: Models, tmp_path: Path) -> None:
-    zones = {
+    zones: dict[int, tuple[str | bytes, str | bytes]] = {
         0: ("cpu-thermal\n", "41000\n"), 1: ("cpu-thermal\n", "42000\n"), 2: (b"\x1b[2J\xff\n", "-5000\n"),
         3: ("battery\n", "no\n"), 4: ('a"b\\\n', "1\n"), 5: ("x" * 200, "2\n"),
         6: ("y" * 5000, "3"), 7: ("hot", "99999999"),
@@ -231,7 +231,7 @@ def test_the_time_to_main_is_since_the_process_began_whatever_its_name(
     program = tmp_path / "a) b (c 1 2"
     shutil.copy(binary("null"), program)
     began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    argv = [program, "--purpose", "load", "--model", models.file("nothing")]
+    argv = [str(program), "--purpose", "load", "--model", str(models.file("nothing"))]
     out = subprocess.run(argv, capture_output=True, check=True).stdout
     start = json.loads(out.splitlines()[0])
     assert 0 <= start["exec_to_main_ns"] <= start["t_ns"] - began + 10_000_000
