@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import adaptive, schedule
+from harness.attempt import BlockTask
 from harness.devices import runners as bundles
 from harness.devices.facts import target
 from harness.errors import DeviceError, HarnessError, PackageError, ToolchainError, TransportError, UsageError
@@ -22,7 +23,7 @@ from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
 from harness.types import ESSENTIAL, NULL_VARIANT, DeviceFacts, DeviceSpec, Package, PlannedRun, Run, SessionDevice
-from harness.work import BlockTask, Deployed, DeployTask, Measured, deploy, look, measure_block, put_back
+from harness.work import Deployed, DeployTask, Measured, deploy, look, measure_block, put_back
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.devices.depot import Depot
 from harness.devices.local import Local
+from harness.judging import summarised
 from harness.measure import session as measuring
 from harness.types import DeviceSpec, Run
-from harness.work import summarised
 
 Line = dict[str, Any]
 START: Line = {"type": "start", "runtime": "executorch", "version": "1.5.1", "loader": "mmap", "locked": "none",

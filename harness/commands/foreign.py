@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.attempt import waiter
 from harness.devices.bench import opened
 from harness.errors import DeviceError, UsageError
 from harness.experiment import NAME, Measure
@@ -33,7 +34,7 @@ from harness.types import (
     TensorFile,
     TensorSpec,
 )
-from harness.work import collector, waiter
+from harness.work import collector
 
 RUNTIMES = {".pte": ("executorch", "executorch"), ".ptl": ("torchscript_lite", "torchscript")}
 BACKENDS = {b"XnnpackBackend": "xnnpack", b"VulkanBackend": "vulkan", b"QnnBackend": "qnn", b"CoreMLBackend": "coreml"}
