@@ -113,12 +113,8 @@ def test_an_input_that_only_the_interpreter_can_refuse_is_an_execution_error(run
     [
         [],
         ["--purpose", "latency"],
-        ["--purpose", "burn_in", "--model", "m"],
         ["--purpose", "profile", "--model", "m"],
         ["--purpose", "energy", "--seconds", "1"],
-        ["--purpose", "energy", "--model", "m"],
-        ["--purpose", "sustained", "--model", "m"],
-        ["--purpose", "idle"],
         ["--purpose", "idle", "--seconds"],
         ["--purpose", "idle", "--seconds", "0"],
         ["--purpose", "idle", "--seconds", "0.049"],
@@ -128,7 +124,6 @@ def test_an_input_that_only_the_interpreter_can_refuse_is_an_execution_error(run
         ["--purpose", "sentinel", "--sysroot", ""],
         ["--purpose", "sentinel", "--sysroot", "sys"],
         ["--purpose", "sentinel", "--drop-cache"],
-        ["--purpose", "latency", "--model", "m", "--drop-cache"],
         ["--purpose", "load", "--model", "no such file"],
         ["--purpose", "load", "--model", "/"],
         ["--purpose", "load", "--model"],
@@ -150,6 +145,23 @@ def test_a_wrong_command_line_is_a_usage_error(run: Run, flags: list[str]) -> No
     answer = run("null", *flags)
     assert answer.returncode == 2
     assert answer.one("error")["stage"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "flags", "words"),
+    [
+        ("energy", [], "--seconds is missing"),
+        ("sustained", [], "--seconds is missing"),
+        ("idle", [], "--seconds is missing"),
+        ("profile", [], "--outputs is missing"),
+        ("latency", ["--drop-cache"], "--drop-cache: only for --purpose load"),
+        ("burn_in", [], "--purpose: one of latency memory"),
+    ],
+)
+def test_what_a_purpose_lacks_is_said(run: Run, models: Models, purpose: str, flags: list[str], words: str) -> None:
+    answer = run("null", "--purpose", purpose, "--model", models.file("nothing"), *flags)
+    assert answer.returncode == 2
+    assert words in answer.one("error")["message"]
 
 
 def test_a_second_runner_finds_the_lock_busy(run: Run, models: Models, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_device_without_cpufreq_and_zones_tells_none(run: Run, models: Models,
 
 
 HOSTILE = [b"", b"\n", b"\xff\xfe\x00\x01", b"1000 \x00", b"-5", b"0", b"nan", b"1e9", b"0x10", b"1,2", b'"', b"9" * 40,
-           b"100000001", b"1 2 x", b"7" * 5_000_000]  # fmt: skip
+           b"100000001", b"1 2 x", b"7" + b" " * 5_000_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", HOSTILE, ids=lambda content: repr(content[:12]))
@@ -183,6 +183,12 @@ def test_a_hostile_file_is_as_if_it_were_not_there(run: Run, models: Models, tmp
     found = told(run, models, tmp_path)
     assert found["policies"] == [{"policy": "policy0", "max_khz": 7}]
     assert found["clocks_khz"] == {}
+
+
+@pytest.mark.parametrize("states", ["500", "500 1\n700", "500 1 700 2 3", "500 1\n700 x", "500 -1", "0 1", "500 1.5"])
+def test_half_a_table_of_states_is_none(run: Run, models: Models, tmp_path: Path, states: str) -> None:
+    policy(tmp_path, 0, scaling_max_freq="7\n", states=states)
+    assert told(run, models, tmp_path)["policies"] == [{"policy": "policy0", "max_khz": 7}]
 
 
 def test_what_is_no_file_is_not_waited_for(run: Run, models: Models, tmp_path: Path) -> None:

@@ -103,6 +103,12 @@ def concluded(session: Session, runs: Sequence[Run], files: Path, report: str | 
     return dict(document) | {"report": report}
 
 
+def page_name(session: Session) -> str:
+    """What its page is called in reports/: a simulated device's never takes the place of a measured one's."""
+    simulated = any(device.spec.scheme == "sim" for device in session.devices)
+    return f"{session.experiment}-simulated" if simulated else session.experiment
+
+
 def page(store: Store, session: Session, files: Path, out: Path, identify: bool) -> tuple[dict[str, Any], str | None]:
     """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked."""
     from harness.analyze import results

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analyze import operators
+from harness.commands.common import page_name
 from harness.errors import StoreError
 from harness.experiment import Experiment
 from harness.report.chrome_trace import trace
@@ -38,7 +39,7 @@ def tell(store: Store, session: Session, document: Mapping[str, Any], json_out: 
     Raises StoreError where a file cannot be written."""
     if not session.plan.get("profile"):
         return
-    written = write_traces(store, session, document, Path("reports") / f"{session.experiment}-profile")
+    written = write_traces(store, session, document, Path("reports") / f"{page_name(session)}-profile")
     if not json_out:
         from rich.console import Console
 

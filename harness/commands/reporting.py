@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import pipeline
 from harness.analyze.pick import CELL
-from harness.commands.common import artifacts_folder, concluded, decided, emit, page, store_url
+from harness.commands.common import artifacts_folder, concluded, decided, emit, page, page_name, store_url
 from harness.errors import UsageError
 from harness.metrics import constraint, metric
 from harness.package import Files
@@ -35,7 +35,7 @@ def report(
     opened = Store.open(url)
     try:
         session = _latest(opened, experiment, label)
-        where = out or Path("reports") / f"{session.experiment}.html"
+        where = out or Path("reports") / f"{page_name(session)}.html"
         document, _ = page(opened, session, artifacts_folder(url), where, identify)
     finally:
         opened.close()

@@ -9,7 +9,7 @@ from typing import Any
 from harness import config, pipeline
 from harness import package as packages
 from harness.commands import profiling
-from harness.commands.common import artifacts_folder, concluded, emit, page, store_url
+from harness.commands.common import artifacts_folder, concluded, emit, page, page_name, store_url
 from harness.devices import catalog
 from harness.devices.spec import resolve_all
 from harness.errors import UsageError
@@ -126,7 +126,7 @@ def tell(session: Session, settings: Settings, json_out: bool) -> int:
     store = Store.open(settings.store_url)
     try:
         document, why_not = page(
-            store, session, settings.files, Path("reports") / f"{session.experiment}.html", settings.identify
+            store, session, settings.files, Path("reports") / f"{page_name(session)}.html", settings.identify
         )
         profiling.tell(store, session, document, json_out)
     finally:
