@@ -21,6 +21,7 @@ from harness.package import Files
 from harness.store import Store
 from harness.types import DeviceSpec, Enrolment, Package, PlannedRun, Purpose, Run, Snapshot
 
+COOL_S = 10.0  # before a run that began on a slow device is made again, beside what the gate waits
 ATTEMPTS = 3  # of a run that a disturbance spoiled; what fails by itself is never tried again
 
 
@@ -61,6 +62,8 @@ def until_settled(
         once = planned.purpose in TRIED_ONCE or (run.reason or "").startswith(gating.TIMEOUT)
         if run.status != "invalid" or rebooted or once:
             break
+        if (run.reason or "").startswith(surroundings.SLOW):  # whatever it is, heat or others' work: it needs time
+            bench.depot.clock.sleep(COOL_S)
     return made, rebooted
 
 

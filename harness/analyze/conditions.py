@@ -15,6 +15,7 @@ from harness.types import Enrolment, Run, Snapshot, Status
 DISTURBED = 0.03
 SLOWED = 0.05
 SPREADS = 3.0
+SLOW = "slowed"  # how the reason of a run begins that began on a device slower than at rest
 #: of fewer sentinel runs no standard deviation is told
 FEWEST_ENROLMENTS = 5
 #: of fewer timed runs no spread of what the kernel changed within them
@@ -193,7 +194,7 @@ def _slowed(conditions: Mapping[str, Any], enrolled: Enrolment | None) -> str | 
     if change <= limit:
         return None
     took = f"{_percent(change)} longer"
-    return f"slowed: the calibration kernel took {took} before the run than at rest (limit {_percent(limit)})"
+    return f"{SLOW}: the calibration kernel took {took} before the run than at rest (limit {_percent(limit)})"
 
 
 def _percent(share: float) -> str:
