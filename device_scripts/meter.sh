@@ -24,9 +24,13 @@ word() { # the first word of file $1, to $word
     word=${word:--}
 }
 
+# a firmware that hangs must not leave a process behind; without `timeout` it is asked as it is
+soon() { if command -v timeout > /dev/null; then timeout 2 "$@"; else "$@"; fi; }
+
 first() { word "$1"; echo "$word"; }
 
-emit() { printf '%s\n' "$*"; } # all words on one line, in one write
+# all words on one line, in one write; Android's shell has printf as a program only, and no reading has a backslash
+emit() { case $* in *\\*) ;; *) echo "$*" ;; esac; }
 
 found() { # FILE PATH VALUE NAME: whether the file gives anything, and the rest
     [ -e "$1" ] || return
@@ -73,7 +77,7 @@ look() {
     pmic)
         command -v vcgencmd > /dev/null || return 0
         state=unreadable
-        case $(vcgencmd pmic_read_adc 2>/dev/null) in *current\(*) state=readable ;; esac
+        case $(soon vcgencmd pmic_read_adc 2>/dev/null) in *current\(*) state=readable ;; esac
         echo "$state vcgencmd - vcgencmd"
         ;;
     esac
@@ -100,7 +104,7 @@ rapl | hwmon | battery | odpm | pmic)
     shift 3
     while read -r stamp _ < /proc/uptime; do
         now "$verb" "$@"
-        emit $stamp $text
+        emit $stamp $text || exit 1 # nobody can read it any more
         sleep "$period" || exit 1
     done
     ;;

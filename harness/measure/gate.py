@@ -125,7 +125,10 @@ def settled(look: Callable[[], Snapshot], limits: Limits, clock: Clock, tell: Ca
 
 
 def _timeout(obstacle: _Obstacle, snapshot: Snapshot, waited_s: float) -> Gate:
-    reason = f"{obstacle.reason}, after a wait of {waited_s / 60:.1f} minutes"
+    waited = f"after a wait of {waited_s / 60:.1f} minutes"
+    if not waited_s:
+        waited = "not waited for again: it did not cool before"
+    reason = f"{obstacle.reason}, {waited}"
     return Gate(state="timeout", snapshot=snapshot, waited_s=waited_s, reason=reason)
 
 

@@ -27,7 +27,7 @@ class Interrupted(Exception):
 
 #: runs that nothing should disturb before they can have ended
 TIMED = ("latency", "burn_in", "idle", "energy", "sustained")
-LONGEST_SLEEP_S = 30.0  # the lease is renewed at each look
+LONGEST_SLEEP_S = 35.0  # the lease is renewed at each look
 START_S = 15.0  # seconds in which a started process must have begun
 DEVICE_GRACE_S = 60.0  # beyond the host's deadline: then the device itself ends the run
 
@@ -140,7 +140,7 @@ def _follow(depot: Depot, run: str, planned: PlannedRun) -> str:
     if timed:  # one look in the warm-up, for what dies at once; then none before it can have ended
         clock.sleep(0.3)
         if depot.poll(run) in ("waiting", "running"):
-            clock.sleep(min(0.2 + planned.min_seconds, LONGEST_SLEEP_S))
+            clock.sleep(min(0.9 + planned.min_seconds, LONGEST_SLEEP_S))
         pause, most = 0.1, 1.0
     while (state := depot.poll(run)) in ("waiting", "running"):
         if stopping.is_set():

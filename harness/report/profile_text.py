@@ -53,5 +53,5 @@ def _table(row: Row) -> Table:
         )
         table.add_row(*(Text(cell) for cell in cells))
     if len(found) > _MOST:
-        table.add_row(Text(f"{len(found) - _MOST} more, on the page and in the trace", style="dim"))
+        table.add_row(Text(f"{len(found) - _MOST} more, in the JSON and in the trace", style="dim"))
     return table

@@ -29,9 +29,13 @@ def compute(world: World, argv: Sequence[str], seconds: float) -> Process | None
         words = _here(world, list(argv[start:]), out)
         if words is None:
             return None
-        done = subprocess.run(
-            [str(entry.local), *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        try:
+            command = [str(entry.local), *words]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = f"computing it here failed: {error}"[:_TOLD].encode()
+            now = world.t
+            return Process(argv=argv, start_t=now, end_t=now, exit_code=4, stderr=said, runner=True)
         files = {f"out/{path.name}": File(data=path.read_bytes()) for path in out.iterdir() if path.is_file()}
     lines = [(world.t + seconds, _retimed(line, world.t + seconds)) for line in done.stdout.splitlines(keepends=True)]
     return Process(

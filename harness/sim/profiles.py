@@ -30,7 +30,7 @@ class Profile:
     `spike_share` of all iterations take `spike_factor` times as long. A background burst comes every `burst_every_s`
     on average (0: never), lasts `burst_s` and slows everything by `burst_factor`. `drift`: the fraction by which all
     models slow down over the first `drift_minutes`, linearly; no sensor and no calibration kernel shows it.
-    `migration_share`: of the runs that may use any CPU, which lose a fifth of their time to the slowest cluster.
+    `migration_share`: of the runs that may use any CPU, which have a fifth of their iterations on the slowest cluster.
 
     Heat. One body: `rise_c_per_w` above `ambient_c` for each W, reached with the time constant `tau_s`. Above each of
     `trips_c` the clock steps down once (`hysteresis_c` below it, up again). `fixed_c`: a body that always has it.

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -50,12 +51,14 @@ class Exec:
     def start(self, bench: Any) -> None:
         self._bench, self._uncertainty = bench, sampler.calibration(bench, UNCERTAINTY)
         self._before = clock_offset(bench)
+        # a pipe that nobody reads would stop a program that talks
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # open until the trace is read
         try:
             self._process = subprocess.Popen(
                 list(bench.spec.energy["command"]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=self._stderr,
                 start_new_session=True,  # its children end with it
             )
         except OSError as error:
@@ -97,8 +100,8 @@ class Exec:
         self._reader.join(1.0)
 
     def _last_words(self) -> str:
-        assert self._process.stderr is not None
-        said = sampler.clean(self._process.stderr.readline(400).decode("utf-8", "replace"))
+        self._stderr.seek(0)
+        said = sampler.clean(self._stderr.readline(400).decode("utf-8", "replace"))
         return f": {said}" if said else ""
 
 
