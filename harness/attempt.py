@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.measure import gate as gating
 from harness.measure import session as measuring
 from harness.package import Files
 from harness.store import Store
-from harness.types import DeviceSpec, Enrolment, Package, PlannedRun, Purpose, Run, Snapshot
+from harness.types import Cell, DeviceSpec, Enrolment, Package, PlannedRun, Purpose, Run, Snapshot
 
 COOL_S = 10.0  # before a run that began on a slow device is made again, beside what the gate waits
 ATTEMPTS = 3  # of a run that a disturbance spoiled; what fails by itself is never tried again
@@ -48,7 +49,7 @@ def until_settled(
     """The ids of the attempts, and whether the device rebooted under the last one."""
     made: list[str] = []
     rebooted = False
-    for _ in range(ATTEMPTS):
+    for tried in range(1, ATTEMPTS + 1):
         if measuring.stopping.is_set():
             raise measuring.Interrupted
         run = _attempt(task, store, package, bench, planned)
@@ -56,13 +57,17 @@ def until_settled(
         if rebooted:
             lost = {"set": {}, "not_set": {"*": "the device rebooted since"}}
             run = dataclasses.replace(run, conditions=dict(run.conditions) | {"prepared": lost})
+            if run.status == "ok" and run.boot_id not in (None, bench.facts.boot_id):
+                why = "the device rebooted before the run, and lost what was set for it"
+                run = dataclasses.replace(run, status="invalid", counts=False, reason=why)
         store.append(run)
         bench.depot.remove(bench.depot.run_dir(run.id))  # not before it is stored
         made.append(run.id)
         once = planned.purpose in TRIED_ONCE or (run.reason or "").startswith(gating.TIMEOUT)
         if run.status != "invalid" or rebooted or once:
             break
-        if (run.reason or "").startswith(surroundings.SLOW):  # whatever it is, heat or others' work: it needs time
+        # whatever it is, heat or others' work: it needs time
+        if tried < ATTEMPTS and (run.reason or "").startswith(surroundings.SLOW):
             bench.depot.clock.sleep(COOL_S)
     return made, rebooted
 
@@ -87,7 +92,7 @@ def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, plan
     enrolled = None
     if planned.purpose in GATED:
         if planned.purpose != "sentinel":
-            enrolled = _enrolment(store, task.session, planned)
+            enrolled = enrolment(store, task.session, planned.cell)
         gate = _gate(bench, planned, enrolled)
         conditions |= {
             "before": dataclasses.asdict(gate.snapshot),
@@ -126,11 +131,11 @@ def _attempt(task: BlockTask, store: Store, package: Package, bench: Bench, plan
     if planned.purpose in GATED:
         after = dataclasses.asdict(telemetry.snapshot(bench.depot, bench.spec))
         run = dataclasses.replace(run, conditions=dict(run.conditions) | {"after": after})
-    return _surrounded(run, enrolled) if planned.purpose in JUDGED else run
+    return surrounded(run, enrolled) if planned.purpose in JUDGED else run
 
 
 def _gate(bench: Bench, planned: PlannedRun, enrolled: Enrolment | None) -> gating.Gate:
-    """A device that timed out gets no more patience, until a look finds it cool again."""
+    """A device that timed out twice in a row gets no more patience, until a look finds it cool again."""
 
     def look() -> Snapshot:
         if measuring.stopping.is_set():
@@ -142,17 +147,21 @@ def _gate(bench: Bench, planned: PlannedRun, enrolled: Enrolment | None) -> gati
     wait = waiter(bench.spec.name)
     if planned.purpose == "sentinel" and planned.repeat == 0:
         return gating.settled(look, limits, clock, wait)
-    hot = bench.facts.device_id in _never_cooled
+    unit = bench.facts.device_id
+    hot = _timeouts[unit] >= PATIENT_TIMEOUTS
     gate = gating.cooled(look, enrolled, limits, clock, wait, patience_s=0.0 if hot else None)
-    (_never_cooled.add if gate.state == "timeout" else _never_cooled.discard)(bench.facts.device_id)
+    _timeouts[unit] = _timeouts[unit] + 1 if gate.state == "timeout" else 0
     return gate
 
 
-_never_cooled: set[str] = set()
+#: gates in a row that timed out, by device; after so many nobody waits the whole time again
+_timeouts: Counter[str] = Counter()
+PATIENT_TIMEOUTS = 2
 
 
-def _enrolment(store: Store, session: str, planned: PlannedRun) -> Enrolment | None:
-    place = planned.cell.device_id, planned.cell.cpus
+def enrolment(store: Store, session: str, cell: Cell) -> Enrolment | None:
+    """What this session knows of the device at rest, for runs of this cell."""
+    place = cell.device_id, cell.cpus
 
     def mine(purpose: Purpose) -> list[Run]:
         return [r for r in store.runs(session, purpose=purpose) if (r.cell.device_id, r.cell.cpus) == place]
@@ -160,7 +169,7 @@ def _enrolment(store: Store, session: str, planned: PlannedRun) -> Enrolment | N
     return surroundings.enrolment(mine("sentinel"), since=[*mine("burn_in"), *mine("latency")])
 
 
-def _surrounded(run: Run, enrolled: Enrolment | None) -> Run:
+def surrounded(run: Run, enrolled: Enrolment | None) -> Run:
     """What the surroundings spoil is invalid; a run that was no good already keeps its own reason."""
     if run.status != "ok":
         return run

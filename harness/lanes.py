@@ -170,7 +170,7 @@ def measure(
                     cut = True
                     track.fail(store, identity, error, screen)
                     continue
-                if deadline is not None and time.monotonic() > deadline and track.blocks:
+                if deadline is not None and time.monotonic() > deadline and track.unfinished:
                     cut = True
                     screen.say(
                         f"{track.lane.spec.name}: stopped after {settings.max_minutes:g} minutes; run again to go on"
@@ -239,7 +239,7 @@ class _Track:
         """The next block, without the cells that broke, or whose outputs were not found right: a latency counts
         only behind its output check."""
         while (block := self._next(store, identity, screen)) is not None:
-            broken = store.broken(identity)
+            broken = self._broken(store, identity)
             shut = {key for key, purpose in broken if purpose in ESSENTIAL}
             if block.purpose != "check":
                 right = {key for key, purpose, _ in store.counted(identity) if purpose in GATES}
@@ -261,6 +261,20 @@ class _Track:
                 self.prepared = bool(self.lane.spec.prepare)
                 running[self.executor.submit(measure_block, task)] = self
                 return
+
+    @staticmethod
+    def _broken(store: Store, identity: str) -> set[tuple[str, str]]:
+        """What is not tried again. One window of a meter may well be lost, where another was not; but without any idle
+        window no load tells anything."""
+        good = {(key, purpose) for key, purpose, _ in store.counted(identity) if purpose in ("idle", "energy")}
+        broken = store.broken(identity) - good
+        if any(purpose == "idle" for _, purpose in broken):
+            broken |= {(key, "energy") for key, purpose, _ in store.counted(identity) if purpose == "latency"}
+        return broken
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.blocks) or (self.plan.target_ci is not None and not self.enough)
 
     def putting_back(self, store: Store) -> DeployTask:
         return DeployTask(device=self.lane.spec, store_url=store.url, runtimes=())
@@ -292,8 +306,11 @@ class _Track:
 
 
 def _open(run: PlannedRun, shut: set[str], broken: set[tuple[str, str]]) -> bool:
+    """The empty model's cell is also that of the enrolment and of the idle windows, which need none of its memory."""
     key = cell_key(run.cell)
-    return run.purpose in GATES or (key not in shut and (key, run.purpose) not in broken)
+    if run.purpose in GATES:
+        return True
+    return (run.purpose in ("sentinel", "idle") or key not in shut) and (key, run.purpose) not in broken
 
 
 def _store_refusals(store: Store, identity: str, refused: Sequence[schedule.Refused]) -> None:

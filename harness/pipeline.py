@@ -193,7 +193,8 @@ def run_package(
     """Measures a package: needs neither torch nor the user's code."""
     measure_plan = Measure.model_validate(package.experiment["measure"])
     if settings.quick:
-        measure_plan = measure_plan.model_copy(update={"repeats": 1, "target_ci": None, "budget_minutes": None})
+        once = {"repeats": 1, "cold_loads": min(1, measure_plan.cold_loads)}
+        measure_plan = measure_plan.model_copy(update=once | {"target_ci": None, "budget_minutes": None})
     refuse_impossible_threads(measure_plan, devices)
     refuse_mixed(devices)
     store = Store.open(settings.store_url, create=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from harness.attempt import ATTEMPTS, BlockTask, until_settled, waiter
+from harness.attempt import ATTEMPTS, JUDGED, BlockTask, enrolment, surrounded, until_settled, waiter
 from harness.devices import quarantine
 from harness.devices.bench import facts_of, opened, probe
 from harness.devices.depot import Depot
@@ -132,7 +132,8 @@ def put_back(task: DeployTask) -> None:
 
 def collector(store_url: str) -> Callable[[Depot, str], None]:
     """What becomes of a run that had ended when its host died: timed or weighed, it is as good as any, and is stored
-    if it is this store's and whole. Outputs are not judged here (that takes its own experiment's code and files)."""
+    if it is this store's, whole, and (timed) not disturbed, as far as the runner itself saw. Outputs are not judged
+    here (that takes its own experiment's code and files)."""
 
     def collect(depot: Depot, run: str) -> None:
         notes = _notes(depot, run)
@@ -142,8 +143,13 @@ def collector(store_url: str) -> Callable[[Depot, str], None]:
         try:
             store.session(notes["session"])  # UsageError for another store's
             attempt = measuring.collect(depot, run, depot.poll(run), notes)
-            if attempt.run.status == "ok":
-                store.append(summarised(attempt.run))
+            if attempt.run.status != "ok":
+                return
+            found = summarised(attempt.run)
+            if found.purpose in JUDGED:
+                found = surrounded(found, enrolment(store, found.session, found.cell))
+            if found.status == "ok":
+                store.append(found)
         except (StoreError, TransportError, measuring.Interrupted):
             raise
         except Exception as error:  # whatever a leftover holds must not keep the device from being used

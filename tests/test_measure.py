@@ -79,6 +79,10 @@ HOSTILE = [
     lines({"type": "output"}, END),
     lines({"type": "output", "sha256": "x", "dtype": "../x", "shape": [1]}, END),
     b"\xff\xfe\x00\n\n",
+    lines({"type": "start"}, END).replace(b'"t_ns": 0', b'"t_ns": %d' % 2**70),
+    lines({"type": "start"}, END).replace(b'"t_ns": 0', b'"t_ns": "soon"'),
+    lines({"type": "sentinel", "samples_ns": [1]}, END).replace(b"[1]", b"[NaN]"),
+    lines({"type": "clocks", "policies": [[[[[[[[[]]]]]]]]]}, END),
     b"[" * 100_000 + b"\n\n",
 ]
 

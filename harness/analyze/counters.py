@@ -36,18 +36,19 @@ def counted(source: Source, t_s: Floats, values: Floats, start_s: float, end_s: 
         try:
             joules = unwrapped(t_s[:, index], values[:, index], source.range_j[index])
             rails.append(_rail(source, t_s[:, index], joules, start_s, end_s))
+            if rails[-1].period_s <= 0:  # not even its own clock went on: that is no rail without power
+                raise RunnerError("the counter stood still")
         except RunnerError as error:
             raise RunnerError(f"{name}: {error.what}" if len(source.rails) > 1 else error.what) from error
-    moved = [rail for rail in rails if rail.period_s > 0]
-    if not any(rail.power_w for rail in moved):
+    if not any(rail.power_w for rail in rails):
         raise RunnerError("the counter stood still")
-    period_s = max(rail.period_s for rail in moved)
+    period_s = max(rail.period_s for rail in rails)
     own = source.clock != "read"
     return Mean(
         power_w=sum(rail.power_w for rail in rails),
         u_power_w=sum(rail.u_power_w for rail in rails),  # all rails are read at once: they err together
-        seconds=min(rail.seconds for rail in moved),
-        samples=min(rail.samples for rail in moved),
+        seconds=min(rail.seconds for rail in rails),
+        samples=min(rail.samples for rail in rails),
         period_s=period_s,
         needed_s=LEAST_COUNTS * period_s / source.counts if own else period_s / TARGET,
     )

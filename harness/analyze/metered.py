@@ -98,7 +98,8 @@ def usable(row: Row, planned: Planned) -> tuple[list[Block], Calibration | None,
             refused[one] += 1
     blocks, others = _of_one_meter(blocks)
     refused.update(others)
-    if len(blocks) < max(1, FEWEST * len(loads)):
+    tried = len({run.repeat for run in row.runs if run.purpose == "energy"})
+    if len(blocks) < max(1, FEWEST * tried):
         reason, _ = refused.most_common(1)[0]
         return f"{sum(refused.values())} of {len(loads)} blocks are of no use: {reason}" if len(loads) > 1 else reason
     return blocks, calibration, refused

@@ -15,6 +15,7 @@ from harness.errors import RunnerError
 from harness.types import PlannedRun, Status
 
 MAX_RESULT_BYTES = 512 << 20
+MAX_DEPTH = 8  # of a line
 MAX_WARMUP_S = 30.0
 MAX_STEADY_S = 60.0
 
@@ -55,6 +56,15 @@ def argv(
     return out
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth == 0 or any(isinstance(one, dict | list) and _deeper_than(one, depth - 1) for one in inner)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """A runner's output, read; a last line that was cut in the middle is left out."""
@@ -84,9 +94,13 @@ def read(path: Path) -> Lines:
         if not text:
             continue
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=_no_number)
             if not isinstance(line, dict) or not isinstance(line.get("type"), str):
                 raise ValueError("not an object with a type")
+            if type(line.get("t_ns", 0)) is not int or not 0 <= line.get("t_ns", 0) < 1 << 63:
+                raise ValueError("t_ns is no time")
+            if _deeper_than(line, MAX_DEPTH):
+                raise ValueError("it is nested too deep")
         except (ValueError, RecursionError) as error:
             if last:  # no newline behind it: the runner was stopped while it wrote
                 break

@@ -265,7 +265,7 @@ def _run(notes: Mapping[str, Any], lines: runner.Lines, status: Any, reason: str
         block=notes["block"],
         position=notes["position"],
         started_utc=notes["started_utc"],
-        boot_id=start.get("boot_id"),
+        boot_id=boot if isinstance(boot := start.get("boot_id"), str) else None,
         start_boottime_ns=lines.lines[0].get("t_ns") if lines.lines else None,
         end_boottime_ns=lines.lines[-1].get("t_ns") if lines.lines else None,
         artifact_sha256=notes["artifact_sha256"],

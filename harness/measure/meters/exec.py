@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from harness.clock import WALL, clock_of
+from harness.clock import WALL, clock_of, stopping
 from harness.errors import RunnerError
 from harness.interfaces import EnergyTrace, Meter
 from harness.measure.meters import sampler
@@ -66,7 +66,7 @@ class Exec:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         began = time.monotonic()
-        while len(self._lines) < 3 and self._process.poll() is None and time.monotonic() < began + FIRST_LINE_S:
+        while len(self._lines) < 3 and self._waits(began + FIRST_LINE_S):
             bench.depot.clock.sleep(0.05)
 
     def _read(self) -> None:
@@ -79,7 +79,7 @@ class Exec:
         try:
             last = self._lines[-1][0] if self._lines else 0.0
             until = time.monotonic() + 1.0  # one more line, or two
-            while self._process.poll() is None and time.monotonic() < until and self._tail() <= last:
+            while self._waits(until) and self._tail() <= last:
                 self._bench.depot.clock.sleep(0.05)
             code = self._process.poll()
         finally:
@@ -87,6 +87,9 @@ class Exec:
         if code is not None:
             raise RunnerError(f"the meter's program ended by itself, with exit {code}{self._last_words()}")
         return trace(self._lines, [self._before, clock_offset(self._bench)], self._uncertainty)
+
+    def _waits(self, until: float) -> bool:
+        return self._process.poll() is None and not stopping.is_set() and time.monotonic() < until
 
     def _tail(self) -> float:
         return self._lines[-1][0] if self._lines else 0.0
