@@ -7,6 +7,7 @@ Third parties add theirs through the entry-point groups `harness.techniques`, `h
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
 from typing import Any
 
@@ -77,11 +78,12 @@ KINDS = {
 
 def names(kind: str) -> dict[str, str]:
     """Every name of this kind, ours and third parties' (which may not replace ours)."""
-    return _installed(f"harness.{kind}s") | KINDS[kind]
+    return _installed(f"harness.{kind}s", tuple(sys.path)) | KINDS[kind]
 
 
 @cache
-def _installed(group: str) -> dict[str, str]:
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Looking through all distributions takes tens of milliseconds; `path` is where they are looked for."""
     from importlib.metadata import entry_points
 
     return {point.name: point.value for point in entry_points(group=group)}

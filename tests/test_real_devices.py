@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def a_run_is_on(device: Phone, deadline_s: float = 120) -> Path:
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
         for notes in folder.glob("*/notes.json"):
-            if (notes.parent / "pid").exists() and b'"purpose": "latency"' in notes.read_bytes():
-                return notes.parent
+            with suppress(FileNotFoundError):  # a short one that is over, and is removed just now
+                if (notes.parent / "pid").exists() and b'"purpose": "latency"' in notes.read_bytes():
+                    return notes.parent
         time.sleep(0.02)
     raise AssertionError("no latency run began")
 
