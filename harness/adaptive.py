@@ -45,8 +45,7 @@ def more(
     last = max((run.block for run in beyond), default=None)
     if last is not None and not any(run.counts for run in beyond if run.block == last):
         return More(block=None, reason="no run of the last block could be used")
-    document = results.document(session, runs, None, lambda one, facts: one.name)
-    raw = results.raw_values(session, runs)
+    document, raw = results.with_raw(session, runs, None, lambda one, facts: one.name)
     here = [i for i, result in enumerate(document["results"]) if result["device"] == spec.name]
     experiment = session.package.experiment
     rule = experiment.get("pick") or {}

@@ -55,11 +55,7 @@ def enrolment(runs: Sequence[Run], since: Sequence[Run] = ()) -> Enrolment | Non
 
 def _change_sd(runs: Sequence[Run]) -> float | None:
     """1.4826 × the median absolute deviation of log(after / before): the sd of what is normal, whatever is not."""
-    changes = []
-    for run in runs:
-        before, after = (said.sentinel_ns(run.conditions, when) for when in ("before", "after"))
-        if before is not None and after is not None:
-            changes.append(math.log(after / before))
+    changes = [math.log(ratio) for run in runs if (ratio := kernel_ratio(run.conditions)) is not None]
     if len(changes) < FEWEST_CHANGES:
         return None
     middle = statistics.median(changes)
@@ -167,6 +163,18 @@ def _misplaced(conditions: Mapping[str, Any]) -> str | None:
 # -- the calibration kernel --------------------------------------------------------------------------------------------
 
 
+def kernel_ratio(conditions: Mapping[str, Any]) -> float | None:
+    """How many times as long the kernel took behind the run as before it; None where the runner did not tell both."""
+    before, after = said.sentinel_ns(conditions, "before"), said.sentinel_ns(conditions, "after")
+    return None if before is None or after is None else after / before
+
+
+def disturbance_limit(enrolled: Enrolment | None) -> float | None:
+    """The relative change of the kernel that spoils a run; None where the device's own variation is not known."""
+    spread = _spread(enrolled)
+    return None if spread is None else max(DISTURBED, SPREADS * spread)
+
+
 def _spread(enrolled: Enrolment | None) -> float | None:
     """The device's own variation: None where its enrolment did not tell."""
     if enrolled is None or enrolled.sentinel_sd is None:
@@ -175,11 +183,10 @@ def _spread(enrolled: Enrolment | None) -> float | None:
 
 
 def _disturbed(conditions: Mapping[str, Any], enrolled: Enrolment | None) -> str | None:
-    before, after = said.sentinel_ns(conditions, "before"), said.sentinel_ns(conditions, "after")
-    spread = _spread(enrolled)
-    if before is None or after is None or spread is None:
+    ratio, limit = kernel_ratio(conditions), disturbance_limit(enrolled)
+    if ratio is None or limit is None:
         return None
-    change, limit = after / before - 1, max(DISTURBED, SPREADS * spread)
+    change = ratio - 1
     if abs(change) <= limit:
         return None
     took = f"{_percent(abs(change))} {'longer' if change > 0 else 'less'}"

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.analyze import surroundings as said
-from harness.analyze.conditions import DISTURBED, FEWEST_TICKS, SPREADS, USED_SHARE
+from harness.analyze.conditions import FEWEST_TICKS, USED_SHARE, disturbance_limit, kernel_ratio
 from harness.analyze.measured import absent, why_none
 from harness.analyze.rows import Planned, Row
 from harness.analyze.status import number
-from harness.types import Purpose, Run, Snapshot
+from harness.types import Enrolment, Purpose, Run, Snapshot
 
 MOST_POINTS = 200
 MOST_OPERATORS = 1000
@@ -164,23 +164,18 @@ def _redone(runs: Iterable[Run]) -> dict[str, Any]:
 
 def _sentinel(runs: Sequence[Run]) -> dict[str, Any]:
     """By how much the calibration kernel changed over a run: the median of the runs, and the limit that spoils one."""
-    changes = [change for r in runs if (change := _change(r)) is not None]
+    changes = [ratio - 1 for r in runs if (ratio := kernel_ratio(r.conditions)) is not None]
     if not changes:
         return absent("the runner told no calibration kernel")
-    known = [max(own) for r in runs if (own := _spreads(_map(r.conditions.get("enrolled"))))]
-    limit = max(DISTURBED, SPREADS * known[-1]) if known else absent("the device's own spread is not known")
-    return {"median_change": statistics.median(changes), "limit": limit}
+    limits = [found for r in runs if (found := disturbance_limit(_enrolled(r))) is not None]
+    last = limits[-1] if limits else absent("the device's own spread is not known")
+    return {"median_change": statistics.median(changes), "limit": last}
 
 
-def _spreads(enrolled: Mapping[str, Any]) -> list[float]:
-    """As conditions.py judged that run: nothing without the spread of the enrolment."""
-    found = [number(enrolled.get(name)) for name in ("sentinel_sd", "change_sd")]
-    return [value for value in found if value is not None] if found[0] is not None else []
-
-
-def _change(run: Run) -> float | None:
-    before, after = (said.sentinel_ns(run.conditions, when) for when in ("before", "after"))
-    return None if before is None or after is None else after / before - 1
+def _enrolled(run: Run) -> Enrolment:
+    """What was known of the device when this run was judged, as far as its limit goes."""
+    told = _map(run.conditions.get("enrolled"))
+    return Enrolment(sentinel_sd=number(told.get("sentinel_sd")), change_sd=number(told.get("change_sd")))
 
 
 def _clocks(runs: Sequence[Run]) -> dict[str, Any]:

@@ -34,8 +34,15 @@ NameOf = Callable[[DeviceSpec, DeviceFacts | None], str]
 
 def document(session: Session, runs: Sequence[Run], report: str | None, name_of: NameOf) -> dict[str, Any]:
     """The whole document of a session; it can be written as strict JSON (no NaN, no infinity)."""
+    return with_raw(session, runs, report, name_of)[0]
+
+
+def with_raw(
+    session: Session, runs: Sequence[Run], report: str | None, name_of: NameOf
+) -> tuple[dict[str, Any], list[Raw]]:
+    """The document, and the raw values behind each of its results."""
     results, raw = _results(session, rows(session, runs), name_of)
-    return {
+    made = {
         "schema": SCHEMA,
         "experiment": session.experiment,
         "label": session.label,
@@ -45,6 +52,7 @@ def document(session: Session, runs: Sequence[Run], report: str | None, name_of:
         "results": results,
         **choose(results, raw, session),
     }
+    return made, raw
 
 
 def raw_values(session: Session, runs: Sequence[Run]) -> list[Raw]:
