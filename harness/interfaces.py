@@ -212,11 +212,15 @@ class Meter(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class PageData:
     """What the page is made of: the document of `report --json`, and each result's latency quantiles in ms
-    (101 values, pooled over its runs), by index in `document["results"]`. `provenance`: heading -> lines."""
+    (101 values, pooled over its runs), by index in `document["results"]`. `provenance`: heading -> lines.
+    `comparison`: with the baseline, as `compare --json` has it; `history`: as `history --json` has it; None where
+    there is none."""
 
     document: Mapping[str, Any]
     quantiles_ms: Mapping[int, Sequence[float]]
     provenance: Mapping[str, Any]
+    comparison: Mapping[str, Any] | None = None
+    history: Mapping[str, Any] | None = None
 
 
 class Section(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from harness.executors import Executors
+from harness.types import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +20,5 @@ class Settings:
     max_minutes: float | None = None
     identify: bool = False
     carried: bool = False  # a package from elsewhere: of the code it names, only what lies in `folder` is run
-    kind: Literal["experiment", "measure"] = "experiment"
+    kind: Kind = "experiment"
     executors: Executors = field(default_factory=Executors)

@@ -40,6 +40,11 @@ INPUT_DTYPES = ("float32", "float16", "int64", "int32", "uint8", "bool")
 
 #: the variant name of the one-op model, the baseline of model_memory_bytes; a real name cannot have parentheses
 NULL_VARIANT = "(null)"
+#: ends the name of a variant that is the baseline's, where both are measured in the same blocks
+BASE_SUFFIX = " (base)"
+#: `experiment`: of a configuration · `measure`: of one file · `paired`: of a configuration or of two files, with a
+#: baseline's variants (BASE_SUFFIX) in the same blocks, which only comparisons look at
+Kind = Literal["experiment", "measure", "paired"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,7 +352,7 @@ class Session:
 
     id: str
     experiment: str
-    kind: Literal["experiment", "measure"]
+    kind: Kind
     label: str | None
     created_utc: str
     finished_utc: str | None

@@ -179,6 +179,9 @@ def _blocks(row: Row, planned: Planned) -> dict[str, dict[int, float]]:
         for stat in METRICS["latency_ms"].stats:
             if (value := number(run.summary.get(stat))) is not None and value > 0:
                 found.setdefault(f"latency_ms.{stat}", {})[run.block] = value
+        for name in ("first_inference_ms", "load_ms"):
+            for value in measured.per_run([run], name):
+                found.setdefault(name, {})[run.block] = value
     if "latency_ms.p50" in found:
         found["latency_ms"] = found["latency_ms.p50"]
     if "latency_ms.mean" in found:

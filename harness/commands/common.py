@@ -14,6 +14,7 @@ from harness import pipeline
 from harness.errors import HarnessError, StoreError, UsageError
 from harness.interfaces import PageData
 from harness.metrics import constraint
+from harness.records import head_of
 from harness.store import Store
 from harness.store.engine import DEFAULT_URL, sqlite_path
 from harness.types import Constraint, Run, Session
@@ -114,6 +115,7 @@ def page(store: Store, session: Session, files: Path, out: Path, identify: bool)
     from harness.analyze import results
     from harness.report.page import render
 
+    session = head_of(session)
     runs = store.scored(session.id)
     document = concluded(session, runs, files, os.path.relpath(out), identify)
     refuse_folder(out)

@@ -16,12 +16,13 @@ from harness.commands.common import artifacts_folder, concluded, decided, emit, 
 from harness.errors import UsageError
 from harness.metrics import constraint, metric
 from harness.package import Files
+from harness.records import head_of
 from harness.store import Store
 from harness.types import Artifact, Session
 
 
 def _latest(store: Store, experiment: str | None, label: str | None, quick: bool | None = None) -> Session:
-    session = store.session(store.latest(experiment, label, quick))
+    session = head_of(store.session(store.latest(experiment, label, quick)))
     if experiment is None or label is None:
         shown = f" label {session.label}" if session.label else ""
         print(f"{session.experiment}{shown}, session {session.id[:8]} of {session.created_utc[:16]}", file=sys.stderr)

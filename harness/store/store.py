@@ -7,20 +7,31 @@ import datetime
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import case, false, func, insert, select, true, update
+from sqlalchemy import case, delete, false, func, insert, select, true, update
 from sqlalchemy.engine import Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from harness.errors import UsageError
 from harness.store import blob
 from harness.store.engine import explained, open_engine, sqlite_path
+from harness.store.tables import baselines, digests, session_devices, sessions
 from harness.store.tables import runs as runs_table
 from harness.store.tables import samples as samples_table
-from harness.store.tables import session_devices, sessions
-from harness.types import Cell, DeviceFacts, DeviceSpec, Measurement, Package, Purpose, Run, Session, SessionDevice
+from harness.types import (
+    Cell,
+    DeviceFacts,
+    DeviceSpec,
+    Kind,
+    Measurement,
+    Package,
+    Purpose,
+    Run,
+    Session,
+    SessionDevice,
+)
 
 Slot = tuple[str, str, int]  # (cell key, purpose, repeat)
 _PACKAGE = TypeAdapter(Package)
@@ -62,7 +73,7 @@ class Store:
         label: str | None,
         quick: bool,
         devices: Iterable[DeviceSpec],
-        kind: Literal["experiment", "measure"] = "experiment",
+        kind: Kind = "experiment",
     ) -> str:
         """A new session; its id."""
         identity = uuid.uuid4().hex
@@ -127,12 +138,12 @@ class Store:
 
         `measure` sessions only when named, and only where no experiment bears that name. Raises UsageError where
         there is none, naming what there is."""
-        by_kind = case((sessions.c.kind == "experiment", 0), else_=1)
+        by_kind = case((sessions.c.kind.in_(("experiment", "paired")), 0), else_=1)
         query = select(sessions.c.id).order_by(by_kind, sessions.c.created_utc.desc()).limit(1)
         query = (
             query.where(sessions.c.experiment == experiment)
             if experiment
-            else query.where(sessions.c.kind == "experiment")
+            else query.where(sessions.c.kind.in_(("experiment", "paired")))
         )
         if label is not None:
             query = query.where(sessions.c.label == label)
@@ -193,6 +204,41 @@ class Store:
         keys = ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "runs")
         with self._explained(), self._engine.connect() as connection:
             return [{k: row[k] for k in keys} for row in connection.execute(query).mappings()]
+
+    def matching(self, start: str) -> str:
+        """The id of the one session whose id begins so. Raises UsageError for none and for several."""
+        query = select(sessions.c.id).where(sessions.c.id.startswith(start, autoescape=True)).limit(2)
+        with self._explained(), self._engine.connect() as connection:
+            found = [str(row.id) for row in connection.execute(query)]
+        if len(found) != 1 or not start:
+            what = "several sessions begin" if found else "no session begins"
+            raise UsageError(f"{what} with {start!r}", "harness runs lists them")
+        return found[0]
+
+    # -- digests and baselines -----------------------------------------------------------------------------------
+
+    def digest(self, session: str, made_of: str) -> bytes | None:
+        """What `put_digest` kept, if it was made of just that."""
+        query = select(digests.c.blob).where(digests.c.session_id == session, digests.c.made_of == made_of)
+        with self._explained(), self._engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else bytes(found)
+
+    def put_digest(self, session: str, made_of: str, content: bytes) -> None:
+        with self._explained(), self._engine.begin() as connection:
+            connection.execute(delete(digests).where(digests.c.session_id == session))
+            connection.execute(insert(digests).values(session_id=session, made_of=made_of, blob=content))
+
+    def baseline(self, experiment: str) -> str | None:
+        """The label that this experiment's releases are compared with."""
+        query = select(baselines.c.label).where(baselines.c.experiment == experiment)
+        with self._explained(), self._engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+    def set_baseline(self, experiment: str, label: str) -> None:
+        with self._explained(), self._engine.begin() as connection:
+            connection.execute(delete(baselines).where(baselines.c.experiment == experiment))
+            connection.execute(insert(baselines).values(experiment=experiment, label=label, set_utc=utc_now()))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 

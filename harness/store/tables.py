@@ -87,6 +87,24 @@ Index(
     postgresql_where=runs.c.counts == true(),
 )
 
+#: what each session says of each of its cells (analyze/digest.py): made from the runs, and made anew at any time
+digests = Table(
+    "digests",
+    metadata,
+    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
+    Column("made_of", Text, nullable=False),  # a digest of other runs, or of another version, is none
+    Column("blob", LargeBinary, nullable=False),
+)
+
+#: the label that an experiment's releases are compared with
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("experiment", Text, primary_key=True),
+    Column("label", Text, nullable=False),
+    Column("set_utc", Text, nullable=False),
+)
+
 #: raw samples apart from the rows, so that reading summaries never touches them
 samples = Table(
     "samples",
