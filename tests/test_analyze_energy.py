@@ -135,6 +135,7 @@ def late(t: Any, w: Any) -> Any:
         (lambda: odpm(0.2, refresh_s=12.0), "too short|readings lie in the window"),
         (lambda: dataclasses.replace(kit.power(5.0), rails=("a", "b", "c", "d", "e", "f", "g")), "of 7 rails"),
         (lambda: dataclasses.replace(kit.power(5.0), period_s=float("nan")), "impossible"),
+        (lambda: dataclasses.replace(kit.counter([5.0, 5.0]), rails=("CPU", "CPU")), "impossible"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_number_is_refused_with_the_reason(make: Any, reason: str) -> None:

@@ -235,6 +235,7 @@ def test_a_programs_time_is_brought_to_the_devices() -> None:
         (printed("t_s,watts", "0,1", "0,1", "0.2,1"), "its time does not go on"),
         (printed("t_s,watts", "0,1", "0.1,1"), "gave 2 readings"),
         (printed("t_s,watts", *(f"{100 * i},1" for i in range(100))), "counts 9900 s where 9.9 s pass"),
+        (printed("t_s,watts", *(f"{0.108 * i:.3f},1" for i in range(100))), "counts 10.692 s where 9.9 s pass"),
     ],
 )  # fmt: skip
 def test_a_program_that_prints_anything_else_is_refused(lines: Any, reason: str) -> None:

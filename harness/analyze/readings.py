@@ -59,7 +59,7 @@ class Source:
             found.kind in ("counter", "power")
             and found.clock in ("own", "read", "mapped")
             and 1 <= len(found.rails) <= MAX_RAILS
-            and len(found.range_j) == len(found.rails)
+            and len(found.range_j) == len(found.rails) == len(set(found.rails))  # none is added up twice
             and found.counts >= 1
             and math.isfinite(found.period_s + found.uncertainty + found.clock_s)
             and min(found.period_s, found.uncertainty, found.clock_s) >= 0
