@@ -10,6 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
+from harness import cli_releases
+from harness.cli_options import (
+    DebugOption,
+    DeviceOption,
+    DevicesOption,
+    ExperimentOption,
+    IdentifyOption,
+    JsonOption,
+    LabelOption,
+    StoreOption,
+    VariantOption,
+)
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -22,29 +34,6 @@ app = typer.Typer(
 )
 runners_app = typer.Typer(no_args_is_help=True, help="The native runners: build, carry to another host, list.")
 app.add_typer(runners_app, name="runners")
-
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store", metavar="URL", help="Where results are kept; default HARNESS_STORE, else .harness/harness.db here."
-    ),
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-IdentifyOption = Annotated[bool, typer.Option("--identify", help="Keep device addresses and paths in what is written.")]
-DeviceOption = Annotated[
-    list[str] | None, typer.Option("--device", help="A device (again for more); replaces the experiment's list.")
-]
-DevicesOption = Annotated[
-    Path | None,
-    typer.Option("--devices", metavar="FILE", help="Default: devices.yaml beside the experiment, else the user's."),
-]
-VariantOption = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant (again for more).")]
-ExperimentOption = Annotated[
-    str | None, typer.Option("--experiment", help="The experiment; default the newest session's.")
-]
-LabelOption = Annotated[str | None, typer.Option("--label", help="The label; default the newest session's.")]
-
 
 @app.callback()
 def _callback(
@@ -239,6 +228,12 @@ def pick(
     out: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Copy artifact, manifest and model card there.")
     ] = None,
+    measure_more: Annotated[
+        bool, typer.Option("--measure-more", help="Where it is not sure, measure what would settle it.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="For --measure-more; default 10.")
+    ] = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,
@@ -247,7 +242,8 @@ def pick(
     """The variant to ship, the runner-up, how sure, and which constraint binds."""
     from harness.commands.reporting import pick as work
 
-    raise typer.Exit(work(minimize, where, device or [], experiment, label, out, store, identify, json_out))
+    asked = (minimize, where, device or [], experiment, label, out, store, identify, json_out)
+    raise typer.Exit(work(*asked, measure_more=measure_more, minutes=minutes))
 
 
 @app.command(epilog="Example: harness runs --json")
@@ -278,6 +274,9 @@ def export_runs(
     from harness.commands.exporting import export_runs as work
 
     raise typer.Exit(work(out, format_, experiment, label, store, identify, json_out))
+
+
+cli_releases.register(app)
 
 
 @runners_app.command("build", epilog="Example: harness runners build -o executorch.tar.xz --runtime executorch")

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from harness import chains, registry
 from harness.errors import UsageError
-from harness.metrics import constraint
+from harness.metrics import ALSO, JUDGED, constraint, nearest
 from harness.metrics import metric as known_metric
 from harness.types import INPUT_DTYPES, Constraint, Step, Variant
 
@@ -202,6 +202,25 @@ MetricName = Annotated[str, AfterValidator(lambda text: _checked(text, known_met
 ConstraintText = Annotated[str, AfterValidator(lambda text: _checked(text, constraint))]
 
 
+
+def _one_of(known: tuple[str, ...]) -> AfterValidator:
+    """A metric that releases are judged by; another would never be looked at."""
+
+    def check(text: str) -> str:
+        _checked(text, known_metric)
+        if text not in known:
+            raise ValueError(f"{text!r} is not judged between releases; {nearest(text, known)}")
+        return text
+
+    return AfterValidator(check)
+
+
+Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Budgets = dict[Annotated[str, _one_of((*JUDGED, *ALSO))], Bound]
+Thresholds = dict[Annotated[str, _one_of(JUDGED)], Share]
+
+
 class Pick(Strict):
     minimize: MetricName = "latency_ms"
     where: list[ConstraintText] = []
@@ -235,6 +254,8 @@ class Experiment(Strict):
     check: Check = Check()
     objectives: list[MetricName] = ["latency_ms", "peak_memory_bytes", "size_bytes", "accuracy"]
     pick: Pick | None = None
+    budgets: Budgets = {}  # of what would ship: the most it may be, the least where higher is better
+    thresholds: Thresholds = {}  # the relative change that matters, where it is not the usual one
     folder: str = Field(default=".", exclude=True)  # of the YAML file: stays on this host
 
     @model_validator(mode="after")

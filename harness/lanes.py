@@ -22,8 +22,20 @@ from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
 from harness.store.store import cell_key, utc_now
-from harness.types import ESSENTIAL, NULL_VARIANT, DeviceFacts, DeviceSpec, Package, PlannedRun, Run, SessionDevice
+from harness.types import (
+    ESSENTIAL,
+    NULL_VARIANT,
+    DeviceFacts,
+    DeviceSpec,
+    Package,
+    PlannedRun,
+    Run,
+    Session,
+    SessionDevice,
+)
 from harness.work import Deployed, DeployTask, Measured, deploy, look, measure_block, put_back
+
+NextBlock = Callable[[Session, Sequence[Run], DeviceSpec, str, Measure, Sequence[PlannedRun]], adaptive.More]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +156,18 @@ def measure(
     plan: Measure,
     settings: Settings,
     screen: Screen,
+    more: NextBlock = adaptive.more,
 ) -> bool:
-    """Every block on every device, a lane each; True when every device was reached and nothing was cut short."""
+    """Every block on every device, a lane each; True when every device was reached and nothing was cut short.
+
+    `more`: what decides on latency blocks beyond the planned ones, where the plan has a `target_ci`."""
     seed = int(store.session(identity).plan["seed"])
     tracks = []
     for lane in lanes:
         if lane.facts is not None:
             own = plan.model_copy(update={"cpus": list(lane.spec.cpus)}) if lane.spec.cpus else plan
             blocks = schedule.blocks(package, own, lane.facts, seed, lane.spec.context, settings.quick)
-            tracks.append(_Track(lane, lane.facts, own, blocks, settings.executors.lane(lane.spec.name)))
+            tracks.append(_Track(lane, lane.facts, own, blocks, settings.executors.lane(lane.spec.name), more))
             _store_refusals(store, identity, schedule.refusals(package, own, lane.facts, lane.spec.context))
     deadline = None if settings.max_minutes is None else time.monotonic() + settings.max_minutes * 60
     cut = len(tracks) < len(lanes)
@@ -202,8 +217,10 @@ class _Track:
     """A lane on its way through its blocks."""
 
     def __init__(
-        self, lane: Lane, facts: DeviceFacts, plan: Measure, blocks: list[schedule.Block], executor: Executor
-    ) -> None:
+        self, lane: Lane, facts: DeviceFacts, plan: Measure, blocks: list[schedule.Block], executor: Executor,
+        more: NextBlock,
+    ) -> None:  # fmt: skip
+        self.more = more
         self.lane, self.facts, self.plan, self.blocks, self.executor = lane, facts, plan, list(blocks), executor
         self.planned = [run for block in blocks for run in block.runs]
         self.began = time.monotonic()
@@ -217,9 +234,7 @@ class _Track:
         latency_left = any(block.purpose == "latency" for block in self.blocks)
         if self.plan.target_ci is not None and not self.enough and not latency_left:
             cells, runs = adaptive.one_of_each(self.planned), store.scored(identity)
-            found = adaptive.more(
-                store.session(identity), runs, self.lane.spec, self.facts.device_id, self.plan, cells
-            )
+            found = self.more(store.session(identity), runs, self.lane.spec, self.facts.device_id, self.plan, cells)
             if found.block is not None:
                 self.planned += found.block.runs
                 return found.block

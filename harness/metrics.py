@@ -60,6 +60,14 @@ METRICS: dict[str, Metric] = {
 TASK_METRICS = ("accuracy", "accuracy_drop", "accuracy_drop_control", "validation_accuracy", "validation_drop")
 LOSSES = ("accuracy_drop", "accuracy_drop_control", "validation_drop")
 
+#: what is compared between releases; the other metrics follow from these, or explain them
+JUDGED = (
+    "latency_ms", "first_inference_ms", "load_ms", "cold_load_ms", "sustained_ms", "energy_j", "peak_memory_bytes",
+    "size_bytes", "compressed_bytes", "accuracy",
+)  # fmt: skip
+#: beside them, for budgets
+ALSO = ("latency_ms.p90", "latency_ms.p95", "latency_ms.p99")
+
 
 def metric(name: str) -> Metric:
     """The metric of this name; `latency_ms.p90` is accepted where the metric has that statistic.

@@ -24,7 +24,7 @@ from harness.package import Files
 from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
-from harness.types import Build, DeviceFacts, DeviceSpec, Package, Run, Session, SessionDevice, Variant
+from harness.types import Build, DeviceFacts, DeviceSpec, Kind, Package, Run, Session, SessionDevice, Variant
 
 
 def run(
@@ -246,7 +246,7 @@ def open_session(
     store: Store, package: Package, lanes: Sequence[Lane], plan: Measure, settings: Settings, screen: Screen
 ) -> str:
     """Continues the unfinished session of this very plan on these very devices, or begins a new one."""
-    key = plan_key(package, lanes, plan, settings.quick)
+    key = plan_key(package, lanes, plan, settings.quick, settings.kind)
     identity = None if settings.fresh else store.unfinished(key, settings.label)
     if identity is not None and not _same_devices(store.session(identity), lanes):
         identity = None
@@ -286,14 +286,19 @@ def _same_devices(session: Session, lanes: Sequence[Lane]) -> bool:
     return True
 
 
-def plan_key(package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool) -> str:
-    """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' entries."""
+def plan_key(
+    package: Package, lanes: Sequence[Lane], plan: Measure, quick: bool, kind: Kind = "experiment"
+) -> str:
+    """Hash of what makes a session: experiment, resolved plan, all that the package holds, and the devices' entries.
+
+    `kind`: where base and head share every file, the package of a comparison is that of the plain run."""
     content = TypeAdapter(Package).dump_python(package, mode="json")
     told = ("built", "notes", "facts")  # how a file came about: the minutes differ from build to build
     builds = [{k: v for k, v in build.items() if k not in told} for build in content["builds"]]
     held = [content["experiment"], builds, content["checks"], content["nulls"]]
     specs = [TypeAdapter(DeviceSpec).dump_python(lane.spec, mode="json") for lane in lanes]
-    said = json.dumps([held, plan.model_dump(mode="json"), specs, quick], sort_keys=True)
+    compared = [kind] if kind in ("paired", "confirm") else []
+    said = json.dumps([held, plan.model_dump(mode="json"), specs, quick, *compared], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -13,10 +13,13 @@ from harness.metrics import nearest
 from harness.store import Store
 from harness.types import BASE_SUFFIX, Session
 
+#: kinds of session that are no release of the experiment they name
+NO_RELEASE = ("measure", "confirm")
+
 
 def head_of(session: Session) -> Session:
     """The session without the baseline's variants: what reports and picks look at."""
-    if session.kind != "paired":
+    if session.kind not in ("paired", "confirm"):
         return session
     own = tuple(build for build in session.package.builds if not build.variant.endswith(BASE_SUFFIX))
     return dataclasses.replace(session, package=dataclasses.replace(session.package, builds=own))
@@ -24,8 +27,8 @@ def head_of(session: Session) -> Session:
 
 def digest_of(store: Store, identity: str) -> Digest:
     """One session's. An unfinished session's is of what is there just now."""
-    made_of = _made_of(store, next(s for s in store.list_sessions() if s["id"] == identity))
-    return _digest(store, identity, made_of)
+    listed = next(s for s in store.list_sessions() if s["id"] == identity)
+    return _digest(store, identity, made_of(listed))
 
 
 def releases(store: Store, experiment: str, labels: Sequence[str | None] | None = None) -> list[Digest]:
@@ -34,11 +37,11 @@ def releases(store: Store, experiment: str, labels: Sequence[str | None] | None 
     `labels`: only of these. Of a paired session only the head, which is what its label means."""
     found = []
     for listed in reversed(store.list_sessions()):
-        if listed["experiment"] != experiment or listed["quick"] or listed["kind"] == "measure":
+        if listed["experiment"] != experiment or listed["quick"] or listed["kind"] in NO_RELEASE:
             continue
         if labels is not None and listed["label"] not in labels:
             continue
-        one = _digest(store, listed["id"], _made_of(store, listed))
+        one = _digest(store, listed["id"], made_of(listed))
         found.append(digests.split(one)[1] if one.kind == "paired" else one)
     return found
 
@@ -51,24 +54,25 @@ def labelled(store: Store, experiment: str, label: str) -> list[Digest]:
     listed = [s for s in store.list_sessions() if s["experiment"] == experiment]
     if any(s["label"] == label and s["quick"] for s in listed):
         raise UsageError(f"label {label!r} has --quick sessions only, which never decide", "run it without --quick")
-    known = {str(s["label"]) for s in listed if s["label"] and not s["quick"] and s["kind"] != "measure"}
+    known = {str(s["label"]) for s in listed if s["label"] and not s["quick"] and s["kind"] not in NO_RELEASE}
     hint = nearest(label, known) if known else "harness run --label NAME gives a session one"
     raise UsageError(f"experiment {experiment!r} has no label {label!r}", hint)
 
 
-def _made_of(store: Store, listed: dict[str, Any]) -> str:
+def made_of(listed: dict[str, Any]) -> str:
+    """What a digest hangs on; `listed` is an entry of `Store.list_sessions`."""
     return f"{digests.VERSION} {listed['runs']} {listed['finished_utc']}"
 
 
-def _digest(store: Store, identity: str, made_of: str) -> Digest:
+def _digest(store: Store, identity: str, wanted: str) -> Digest:
     import zstandard
 
-    kept = store.digest(identity, made_of)
+    kept = store.digest(identity, wanted)
     if kept is not None:
         try:
             return digests.from_json(zstandard.ZstdDecompressor().decompress(kept, max_output_size=1 << 30))
         except (ValueError, zstandard.ZstdError):
             pass  # damaged, or of another shape: what it is made of is there
     made = digests.digest(store.session(identity), store.scored(identity))
-    store.put_digest(identity, made_of, zstandard.ZstdCompressor(level=3).compress(digests.to_json(made)))
+    store.put_digest(identity, wanted, zstandard.ZstdCompressor(level=3).compress(digests.to_json(made)))
     return made

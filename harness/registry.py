@@ -55,6 +55,8 @@ METERS: dict[str, str] = {
 #: order here = order on the page
 SECTIONS = {
     "pareto": "harness.report.pareto:Pareto",
+    "comparison": "harness.report.comparison:Comparison",
+    "history": "harness.report.history:History",
     "latency": "harness.report.latency:Latency",
     "why": "harness.report.why:Why",
     "operators": "harness.report.operators:Operators",
@@ -63,6 +65,7 @@ SECTIONS = {
     "sustained": "harness.report.sustained:Sustained",
     "conditions": "harness.report.conditions:Conditions",
     "table": "harness.report.table:Table",
+    "detail": "harness.report.detail:Detail",
     "troubles": "harness.report.troubles:Troubles",
     "provenance": "harness.report.provenance:Provenance",
 }

@@ -43,8 +43,9 @@ NULL_VARIANT = "(null)"
 #: ends the name of a variant that is the baseline's, where both are measured in the same blocks
 BASE_SUFFIX = " (base)"
 #: `experiment`: of a configuration · `measure`: of one file · `paired`: of a configuration or of two files, with a
-#: baseline's variants (BASE_SUFFIX) in the same blocks, which only comparisons look at
-Kind = Literal["experiment", "measure", "paired"]
+#: baseline's variants (BASE_SUFFIX) in the same blocks, which only comparisons look at · `confirm`: some cells of two
+#: sessions likewise, measured again; no release of anything: only the comparison that asked looks at it
+Kind = Literal["experiment", "measure", "paired", "confirm"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,18 @@ REFUSED = [
     ("training without data", variant("{name: a, steps: [{finetune: {}}]}"), "steps[0].finetune", "has no data"),
     ("no such metric", BASE + "objectives: [latncy_ms]", "a.yaml:4: objectives[0]", "did you mean 'latency_ms'"),
     ("not a constraint", BASE + "pick: {where: ['a == 3']}", "a.yaml:4: pick.where[0]", "METRIC[.STAT] OP NUMBER"),
+    ("a budget of no metric", BASE + "budgets: {latncy_ms: 3}", "budgets.latncy_ms", "did you mean 'latency_ms'"),
+    ("no such statistic", BASE + "budgets: {latency_ms.p98: 3}", "budgets.latency_ms.p98", "one of: p50, p90"),
+    ("a budget never judged", BASE + "budgets: {macs: 3}", "a.yaml:4: budgets.macs", "not judged between releases"),
+    ("a budget of nothing", BASE + "budgets: {latency_ms: 0}", "a.yaml:4: budgets.latency_ms", "greater than 0"),
+    ("a budget without end", BASE + "budgets: {latency_ms: .inf}", "a.yaml:4: budgets.latency_ms", "finite"),
+    ("a budget in words", BASE + "budgets: {latency_ms: fast}", "a.yaml:4: budgets.latency_ms", "valid number"),
+    ("a budget twice", BASE + "budgets: {load_ms: 1, load_ms: 2}", "a.yaml:4: budgets.load_ms", "given twice"),
+    ("a list of budgets", BASE + "budgets: [latency_ms]", "a.yaml:4: budgets", "dictionary"),
+    ("budgets misspelt", BASE + "budget: {latency_ms: 3}", "a.yaml:4: budget", "did you mean 'budgets'"),
+    ("a threshold in percent", BASE + "thresholds: {latency_ms: 5}", "a.yaml:4: thresholds.latency_ms", "less than 1"),
+    ("a threshold of none", BASE + "thresholds: {latency_ms: 0}", "a.yaml:4: thresholds.latency_ms", "greater than 0"),
+    ("of a statistic", BASE + "thresholds: {latency_ms.p95: 0.1}", "thresholds.latency_ms.p95", "'latency_ms'"),
     ("no such reference", BASE + "reference: zz", "a.yaml:4: reference", "no variant is named 'zz'"),
     ("factory without colon", BASE.replace("m:f", "m.f"), "a.yaml:2: model.factory", "module:callable"),
     ("no model", "name: x\nvariants: [{name: a}]", "a.yaml:1: model", "this key is needed"),
@@ -123,3 +135,11 @@ def test_the_yaml_files_folder_stays_out_of_what_is_stored(tmp_path: Path) -> No
     assert experiment.folder == str(tmp_path)
     assert str(tmp_path) not in experiment.model_dump_json()
     assert text == BASE
+
+
+def test_budgets_and_thresholds_are_numbers_by_metric() -> None:
+    said = "budgets: {latency_ms.p95: 40, peak_memory_bytes: 60e6, accuracy: 0.9}\nthresholds: {latency_ms: 0.05}"
+    found = parse(BASE + said, "a.yaml", Path("."))
+    assert found.budgets == {"latency_ms.p95": 40.0, "peak_memory_bytes": 60e6, "accuracy": 0.9}
+    assert found.thresholds == {"latency_ms": 0.05}
+    assert parse(BASE, "a.yaml", Path(".")).budgets == {}

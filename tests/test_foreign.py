@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.commands import foreign
+from harness import foreign
 from harness.errors import UsageError
 from harness.types import INPUT_DTYPES
 

@@ -16,6 +16,7 @@ STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "repor
 ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
 ABOVE |= {"lanes", "adaptive", "attempt", "judging", "settings", "records", "pairs", "cli_options", "cli_releases"}
+ABOVE |= {"confirm", "foreign", "more"}
 TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
 TORCH |= {"build"}
 HEAVY = {
@@ -25,7 +26,7 @@ HEAVY = {
     "plotly": {"report"},
     "pandas": {"commands", "report"},
     "sqlalchemy": {"store"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_options", "cli_releases"},
     "asyncssh": {"devices"},
     "adb_shell": {"devices"},
 }

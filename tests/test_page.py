@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,11 @@ from harness import registry
 from harness.errors import HarnessError
 from harness.interfaces import PageData
 from harness.report.page import render
+from tests.browser_kit import chromium
 from tests.session_kit import all_runs, build, documented, session
 from tests.test_report_conditions import everything
 
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u202e<b>bold</b>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 
 
 def fixture(**changes: Any) -> PageData:
@@ -40,13 +35,8 @@ def fixture(**changes: Any) -> PageData:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here; apt install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
+    with chromium() as found:
+        yield found
 
 
 class Tab:
@@ -146,7 +136,7 @@ def test_changing_either_axis_changes_the_points_and_the_words(open_page: Any) -
 
 def test_the_drawn_front_is_what_nothing_beats_in_any_direction(open_page: Any) -> None:
     tab = open_page()
-    tab.page.select_option("#pareto-device", "local")
+    tab.page.select_option("#page-device", "0")
     sign = {"latency_ms": 1, "throughput_ips": -1, "accuracy_drop": 1, "accuracy": -1}
     for x, y in (("latency_ms", "accuracy_drop"), ("latency_ms", "accuracy"), ("throughput_ips", "accuracy_drop")):
         tab.page.select_option("#pareto-x", x)
@@ -165,12 +155,60 @@ def _beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
 def test_device_filter_and_log_switch_redraw_the_chart(open_page: Any) -> None:
     tab = open_page()
     both = len(tab.points())
-    tab.page.select_option("#pareto-device", "pi5")
+    tab.page.select_option("#page-device", "1")
     assert 0 < len(tab.points()) < both
     assert tab.run("document.getElementById('pareto-chart').layout.xaxis.type") == "log"
     tab.page.uncheck("#pareto-log-x")
     assert tab.run("document.getElementById('pareto-chart').layout.xaxis.type") == "linear"
     assert tab.page.locator("#pareto-log-y").is_disabled(), "a drop of 0 or less has no logarithm"
+
+
+def test_one_switch_shows_one_device_in_every_section(open_page: Any) -> None:
+    tab = open_page()
+    everywhere = tab.page.locator("h1")
+    assert everywhere.is_visible()
+    assert not tab.page.locator(".answer").first.is_visible()
+    tab.page.select_option("#page-device", "1")
+    assert not everywhere.is_visible()
+    answer = tab.page.locator(".answer:visible")
+    assert answer.inner_text().startswith("Ship slim50-int8 as .pte on pi5: ")
+    assert answer.inner_text().endswith("sure: 94 %")
+    local = [r for r in fixture().document["results"] if r["device"] == "local"]
+    labels = tab.page.locator("main table:not(#results-table) tbody tr:visible th").all_inner_texts()
+    assert any("@pi5" in label for label in labels)
+    assert not [label for label in labels if "@local" in label]
+    assert tab.page.locator("#table-count").inner_text() == f"{31 - len(local)} of 31 results"
+    ticks = tab.run("document.getElementById('latency-chart').layout.yaxis.ticktext")
+    assert ticks and not [tick for tick in ticks if "@local" in tick]
+    assert "@pi5" in tab.page.locator("#detail-result option:checked").inner_text()
+    tab.page.select_option("#page-device", "")
+    assert everywhere.is_visible()
+    assert tab.page.locator("#table-count").inner_text() == "31 results"
+
+
+def test_one_result_is_shown_with_what_each_section_says_of_it(open_page: Any) -> None:
+    tab = open_page()
+    tab.page.locator("#results-table tbody a", has_text="slim50").first.click()
+    chosen = tab.page.locator("#detail-result option:checked").inner_text()
+    index = int(tab.page.locator("#detail-result").input_value())
+    assert fixture().document["results"][index]["variant"] in chosen
+    assert tab.run("document.getElementById('detail-latency').data[0].x.length") == 101
+    said = tab.page.locator("#detail-parts").inner_text()
+    for head in ("Its numbers", "Why faster or not", "Memory and size"):
+        assert head in said
+    in_table = tab.run("i => [...document.querySelectorAll(`#results-table tr[data-row='${i}'] .num`)]"
+                       ".map(c => c.firstChild.textContent).filter(t => t !== '–')", index)  # fmt: skip
+    for number in in_table:
+        assert number in said
+    assert tab.run("document.querySelectorAll('#detail [data-row]').length") == 0, "a copy is not a row of its own"
+
+
+def test_a_click_on_a_point_opens_its_result(open_page: Any) -> None:
+    tab = open_page()
+    tab.run("() => document.getElementById('pareto-chart').emit('plotly_click', {points: [{id: 7}]})")
+    assert tab.page.locator("#detail-result").input_value() == "7"
+    ids = tab.run("document.getElementById('pareto-chart').data.filter(t => t.ids).flatMap(t => t.ids)")
+    assert 7 in ids
 
 
 def test_latency_can_be_seen_as_ranges_and_as_curves(open_page: Any) -> None:

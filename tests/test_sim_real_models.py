@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import pipeline
-from harness.commands import foreign
+from harness import foreign, pipeline
 from harness.devices.bench import opened
 from harness.devices.bundle import file_sha256
 from harness.devices.spec import resolve

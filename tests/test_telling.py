@@ -158,7 +158,7 @@ def test_a_packages_plan_counts_what_it_holds(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_reason_names_no_address_and_a_variant_keeps_its_name() -> None:
-    from harness.commands.common import _names, discreet
+    from harness.commands.common import discreet, names_of
     from harness.types import DeviceSpec, SessionDevice
 
     spec = DeviceSpec(name="ssh://ann@small:2222", uri="ssh://ann@small:2222")
@@ -168,9 +168,9 @@ def test_a_reason_names_no_address_and_a_variant_keeps_its_name() -> None:
         devices=(SessionDevice(spec=spec, unreached="x"),),
     )  # fmt: skip
     said = {"experiment": "small", "results": [{"reason": "ssh://ann@small:2222: small:2222 (10.1.2.3) is gone"}]}
-    told = json.dumps(discreet(said, False, _names(session)))
+    told = json.dumps(discreet(said, False, names_of(session)))
     for secret in ("ann", "2222", "10.1.2.3"):
         assert secret not in told
     assert '"experiment": "small"' in told
     assert "is gone" in told
-    assert discreet(said, True, _names(session)) == said
+    assert discreet(said, True, names_of(session)) == said

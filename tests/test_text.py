@@ -125,7 +125,7 @@ def test_the_spread_over_seeds_has_a_column_of_its_own_and_no_plus_minus() -> No
 def test_a_pick_that_was_trained_several_times_tells_what_it_was_judged_by() -> None:
     found = trained_thrice()
     slim = found["results"][1]
-    pick = {k: slim[k] for k in found["front"][0] if k != "probability"}
+    pick = {k: slim[k] for k in found["front"][0] if k in slim}
     pick |= {"probability": 0.9, "runner_up": None, "binding": None}
     lines = pick_lines(found | {"pick": pick})
     assert "Judged by 3 trainings: accuracy 97.5 sd 1.5 % (97.5, 99.0, 96.0)" in lines

@@ -12,7 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.proof import adaptive, comparing, coverage, energy, real, statuses, through
+from benchmarks.proof import (
+    adaptive,
+    choosing,
+    comparing,
+    coverage,
+    energy,
+    real,
+    releases,
+    statuses,
+    through,
+    tracking,
+)
 from benchmarks.proof.claims import Row, table
 
 POINTS: Mapping[int, Callable[[int, bool], list[Row]]] = {
@@ -22,6 +33,9 @@ POINTS: Mapping[int, Callable[[int, bool], list[Row]]] = {
     4: energy.rows,
     5: statuses.rows,
     6: real.rows,
+    7: choosing.rows,
+    8: tracking.rows,
+    9: releases.rows,
 }
 
 

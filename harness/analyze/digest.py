@@ -21,17 +21,12 @@ from harness.analyze import results
 from harness.analyze.draws import Raw
 from harness.analyze.figure import Figure, figure
 from harness.analyze.rows import Row, rows
+from harness.metrics import ALSO as ALSO
+from harness.metrics import JUDGED as JUDGED
 from harness.types import BASE_SUFFIX, Cell, Run, Session, Status
 
 VERSION = 1
 Floats = NDArray[np.float64]
-#: what is compared between releases; the other metrics follow from these, or explain them
-JUDGED = (
-    "latency_ms", "first_inference_ms", "load_ms", "cold_load_ms", "sustained_ms", "energy_j", "peak_memory_bytes",
-    "size_bytes", "compressed_bytes", "accuracy",
-)  # fmt: skip
-#: beside them, for budgets
-ALSO = ("latency_ms.p90", "latency_ms.p95", "latency_ms.p99")
 #: metrics that explain a change
 EXPLAINING = ("macs", "parameters", "sparsity", "delegated_fraction", "output_sqnr_db")
 
@@ -210,8 +205,8 @@ def _facts(row: Row, result: Mapping[str, Any]) -> dict[str, float | str]:
         facts |= {f"made by {tool}": str(version) for tool, version in artifact.toolchain.items()}
     seen = result.get("conditions") or {}
     clocks, load, temperature = (seen.get(key) or {} for key in ("clocks", "load", "temperature_c"))
-    if isinstance(clocks, Mapping) and "khz" in clocks:
-        facts |= {"clock_khz": clocks["khz"]}
+    if isinstance(clocks, Mapping) and isinstance(clocks.get("khz"), int | float):
+        facts |= {"clock_khz": float(clocks["khz"])}
     if isinstance(load, int | float):
         facts["load average"] = float(load)
     if isinstance(temperature, Mapping) and isinstance(temperature.get("before"), list):

@@ -1,9 +1,9 @@
 """What the figures could as well have been: joint draws, so that "A is faster than B" has a probability.
 
-Where per-run or per-sample values are at hand, draws are Student-t around the estimate with the covariance of the
-values over shared blocks (or shared samples): what shook all variants at once cancels in their comparison, as in a
-paired t-test. A percentile bootstrap of 5 runs rejects 14–18 % at a nominal 5 %, so none is used. Without raw values
-each figure is drawn from its own interval.
+Where per-run or per-sample values are at hand, draws are Student-t with the covariance of the values over shared
+blocks (or shared samples): what shook all variants at once cancels in their comparison, as in a paired t-test. A
+percentile bootstrap of 5 runs rejects 14–18 % at a nominal 5 %, so none is used. Without raw values each figure is
+drawn from its own interval.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.analyze.block_means import errors, levels
 from harness.analyze.figure import Figure
 
 Floats = NDArray[np.float64]
@@ -78,22 +79,34 @@ def _over_runs(
     figures: Sequence[Figure], blocks: Sequence[Mapping[int, float]], count: int, rng: np.random.Generator
 ) -> Floats:
     """Multivariate t. With z_b one normal per block, shared: Σ_b z_b (x_bv - mean_v) / √(n (n - 1)) is N(0, s²/n) with
-    the covariance of the variants; over √(χ²/(n - 1)), also shared, it is t, and so is every paired difference."""
+    the covariance of the variants; over √(χ²/(n - 1)), also shared, it is t, and so is every paired difference.
+
+    Between variants the draws lie where that spread belongs to: at the means by block (block_means.py), and not at the
+    medians that are printed. A difference of two medians is no paired difference (their runs are of different blocks),
+    and a spread of means laid around it makes the one that luck favours too sure. All of them together keep the
+    printed level."""
     names = sorted({b for values in blocks for b in values})
     position = {b: i for i, b in enumerate(names)}
-    deviation = np.zeros((len(names), len(figures)))
-    df = np.empty(len(figures))
-    for v, (figure, values) in enumerate(zip(figures, blocks, strict=True)):
-        x = np.array([math.log(value) if figure.factor else value for value in values.values()])
-        deviation[[position[b] for b in values], v] = (x - x.mean()) / math.sqrt(x.size * (x.size - 1))
-        df[v] = x.size - 1
-    step = rng.standard_normal((count, len(names))) @ deviation
-    scales = {n: np.sqrt(rng.chisquare(n, count) / n) for n in sorted(set(df))}
-    step /= np.stack([scales[n] for n in df], axis=1)
     factor = np.array([f.factor for f in figures])
-    centre = np.array([f.value for f in figures])
+    x = np.full((len(names), len(figures)), np.nan)
+    for v, values in enumerate(blocks):
+        own = np.array(list(values.values()), dtype=np.float64)
+        x[[position[b] for b in values], v] = np.log(own) if factor[v] else own
+    centre = np.array([math.log(f.value) if f.factor else f.value for f in figures])
+    deviation = np.zeros_like(x)
+    for group in (factor, ~factor):
+        if group.any():
+            own, printed = levels(x[:, group]), centre[group]
+            deviation[:, group] = errors(x[:, group])
+            centre[group] = own + (printed - own).mean()
+    df = np.array([len(values) - 1 for values in blocks])
+    step = rng.standard_normal((count, len(names))) @ deviation
+    scales = {n: np.sqrt(rng.chisquare(n, count) / n) for n in sorted(set(df.tolist()))}
+    step /= np.stack([scales[n] for n in df.tolist()], axis=1)
     # a t of few degrees of freedom has draws that exp cannot hold; beyond e**300 all are equally far
-    return np.where(factor, centre * np.exp(np.clip(np.where(factor, step, 0.0), -300, 300)), centre + step)
+    out: Floats = centre + np.where(factor, np.clip(step, -300, 300), step)
+    out[:, factor] = np.exp(out[:, factor])
+    return out
 
 
 def _over_samples(values: Floats, count: int, rng: np.random.Generator) -> Floats:
@@ -101,10 +114,15 @@ def _over_samples(values: Floats, count: int, rng: np.random.Generator) -> Float
 
     Variants with equal scores get equal draws to the last bit: a tie must stay a tie."""
     n = values.shape[1]
-    values, back = np.unique(values, axis=0, return_inverse=True)
+    _, first, back = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    order = np.sort(first)  # not in the order of the scores, which hardly differ from device to device
+    back = np.searchsorted(order, first[back.reshape(-1)])
+    values = values[order]
     deviation = values - values.mean(axis=1, keepdims=True)
     covariance = deviation @ deviation.T / (n * (n - 1))
-    strength, axes = np.linalg.eigh(covariance)
-    root = axes * np.sqrt(np.clip(strength, 0.0, None))
+    spread = np.diag(covariance) > 0
+    # scores may depend on each other, and a root needs a little more than that: a hundred-thousandth of the errors
+    covariance += 1e-10 * max(float(covariance.max()), 1e-300) * np.eye(len(covariance))
+    root = np.linalg.cholesky(covariance) * spread[:, None]
     steps: Floats = rng.standard_normal((count, values.shape[0])) @ root.T
-    return steps[:, back.reshape(-1)]
+    return steps[:, back]

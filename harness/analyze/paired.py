@@ -166,7 +166,7 @@ def verdict_of(
     if 1 / edge < low and high < edge:
         return "same", ()
     if low > 1 or high < 1:
-        why = f"it differs, but whether by {threshold:.0%} is open"
+        why = f"it differs, but whether by {100 * threshold:g} % is open"
     else:
-        why = f"the interval holds both no change and one of {threshold:.0%}"
+        why = f"the interval holds both no change and one of {100 * threshold:g} %"
     return "inconclusive", (why,)

@@ -55,15 +55,28 @@ def membership(
     asked = list(range(len(table))) if of is None else list(of)
     if len(table) == 1:
         return [1.0 for _ in asked]
-    if any(f.low is None for point in table for f in point):
+    if not known(table):
         return [None for _ in asked]
-    work = max(1, len(asked) * len(table) * len(metrics))
-    count = int(min(DRAWS, max(200, _WORK // work)))
-    drawn = _drawn(table, metrics, raw or [None] * len(table), count, seed)
-    return [1.0 - float(_beaten_share(drawn, i)) for i in asked]
+    count = draws_for(len(asked), len(table), len(metrics))
+    return [*chances(drawn(table, metrics, raw or [None] * len(table), count, seed), asked)]
 
 
-def _drawn(
+def known(table: Sequence[Sequence[Figure]]) -> bool:
+    """Whether every figure has an interval."""
+    return all(f.low is not None for point in table for f in point)
+
+
+def draws_for(asked: int, points: int, objectives: int) -> int:
+    """How many draws so many questions get."""
+    return int(min(DRAWS, max(200, _WORK // max(1, asked * points * objectives))))
+
+
+def chances(drawn: Floats, of: Sequence[int]) -> list[float]:
+    """Probability of being on the front, of the points `of`. `drawn` (objectives, points, draws), less is better."""
+    return [1.0 - _beaten_share(drawn, i) for i in of]
+
+
+def drawn(
     table: Sequence[Sequence[Figure]], metrics: Sequence[str], raw: Sequence[Raw | None], count: int, seed: int
 ) -> Floats:
     """(objectives, points, count), less is better. Points are drawn in the order of their values, so that the

@@ -8,57 +8,48 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analyze.constraints import Judged, judge
-from harness.analyze.draws import Raw, draw
+from harness.analyze.constraints import judge
+from harness.analyze.draws import Raw
 from harness.analyze.figure import Figure, figure
+from harness.analyze.odds import Candidate, Odds, odds
+from harness.analyze.places import CELL, Place, Result, by_name, cell, cell_over, worst_ratio
+from harness.analyze.places import places as places_of
+from harness.analyze.racing import could_fit, racing
 from harness.analyze.selection import judged_by
+from harness.analyze.settle import settle
 from harness.types import Constraint
 
+__all__ = ["CELL", "NEAREST", "Decision", "cell", "decide"]
+
 Floats = NDArray[np.float64]
-Result = Mapping[str, Any]
-Place = tuple[Any, ...]
-CELL = ("variant", "seed", "exporter", "backend", "input", "device", "device_id", "threads", "cpus", "context")
-DRAWS = 4000
+#: how many near misses are told where nothing fits
+NEAREST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """`pick` is None where nothing fits: `reason` says so, and `closest` names what came nearest and what it misses.
+    """`pick` is None where nothing fits: `reason` says so, and `nearest` names what came nearest and what each misses.
 
-    `undecided`: candidates that could fit, each with the constraints in question and what would settle them."""
+    `pick` has, beside its cell: `probability`, `runner_up`, `binding`, and `settle` (what further measuring would make
+    it as sure as asked for; None where it is). `undecided`: candidates that could fit, each with the constraints in
+    question and what would settle them. `racing`: indices of the results whose further latency runs would make the
+    answer surer; empty where it is sure enough, and where such runs would not help."""
 
     pick: dict[str, Any] | None
     reason: str | None = None
-    closest: dict[str, Any] | None = None
+    nearest: tuple[dict[str, Any], ...] = ()
     undecided: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """One shippable thing at every place: result index, figure to minimise and judged constraints by place."""
-
-    name: tuple[Any, ...]
-    at: Mapping[Place, int]
-    figures: Mapping[Place, Figure]
-    judged: Mapping[Place, tuple[Judged, ...]]
-
-    def fits(self, without: Constraint | None = None) -> bool:
-        return all(j.outcome == "holds" for js in self.judged.values() for j in js if j.constraint != without)
+    racing: tuple[int, ...] = field(default=(), compare=False)  # hangs on the order of the results
 
     @property
-    def unmet(self) -> list[tuple[Place, Judged]]:
-        return [(place, j) for place, js in self.judged.items() for j in js if j.outcome != "holds"]
-
-
-def cell(result: Result) -> dict[str, Any]:
-    """The identity keys of a result."""
-    return {key: result[key] for key in CELL}
+    def closest(self) -> dict[str, Any] | None:
+        return self.nearest[0] if self.nearest else None
 
 
 def decide(
@@ -73,12 +64,13 @@ def decide(
 ) -> Decision:
     """The pick over all places in `results`; rows without a device, and those not ranked, are no candidates.
 
-    For a metric where higher is better the largest value is taken. `raw[i]` belongs to `results[i]`.
+    For a metric where higher is better the largest value is taken; another only where the runs, paired by block, say as
+    surely as `confidence` that it is better (`_better`). `raw[i]` belongs to `results[i]`.
     `selected_on`: with `validation`, that split's accuracy and loss are judged wherever the test's are named."""
     minimize = judged_by(minimize, selected_on)
     where = [replace(c, metric=judged_by(c.metric, selected_on)) for c in where]
     usable = [i for i, r in enumerate(results) if r["device"] and r["status"] == "ok" and r["reason"] is None]
-    places = sorted({_place(r) for r in results if r["device"] is not None})
+    places = places_of(results)
     if not usable:
         return Decision(pick=None, reason=_nothing_usable(results))
     candidates = _candidates(results, usable, places, minimize, where, confidence)
@@ -87,102 +79,59 @@ def decide(
     ordered = _ordered([c for c in candidates if c.fits()], places)
     undecided = tuple(_misses(c, results) for c in candidates if c.unmet and _open(c))
     if not ordered:
-        closest = min(candidates, key=_how_far)
-        missed = _misses(closest, results)
-        return Decision(pick=None, reason=_none_fits(missed), closest=missed, undecided=undecided)
-    best = ordered[0]
-    chosen = _named(best, results, places)
-    chosen["probability"] = _probability(best, candidates, places, minimize, raw or [None] * len(results), seed)
-    chosen["runner_up"] = _named(ordered[1], results, places) if len(ordered) > 1 else None
+        nearest = tuple(_misses(c, results) for c in sorted(candidates, key=_how_far)[:NEAREST])
+        return Decision(
+            pick=None, reason=_none_fits(nearest[0]), nearest=nearest, undecided=undecided,
+            racing=could_fit([c for c in candidates if c.unmet and _open(c)]),
+        )  # fmt: skip
+    best, values = ordered[0], raw or [None] * len(results)
+    found = odds(best, candidates, places, minimize, results, values, seed)
+    if (better := _better(ordered, found, confidence)) is not None:
+        best, ordered = better, [better, *(c for c in ordered if c is not better)]
+        found = odds(best, candidates, places, minimize, results, values, seed)
+    chosen = cell_over(results, best.at)
+    chosen["probability"] = {"absent": f"{minimize} has no interval"} if found is None else found.best
+    chosen["runner_up"] = cell_over(results, ordered[1].at) if len(ordered) > 1 else None
     chosen["binding"] = _binding(best, candidates, places, where)
-    return Decision(pick=chosen, undecided=undecided)
-
-
-def _place(result: Result) -> Place:
-    return (str(result["device"]), str(result["device_id"]), str(result["input"]))
+    chosen["settle"] = settle(best, candidates, found, results, minimize, confidence)
+    race = racing(best, candidates, found, results, minimize, confidence)
+    return Decision(pick=chosen, undecided=undecided, racing=race)
 
 
 def _candidates(
     results: Sequence[Result], usable: Sequence[int], places: Sequence[Place], minimize: str,
     where: Sequence[Constraint], confidence: float,
-) -> list[_Candidate]:  # fmt: skip
+) -> list[Candidate]:  # fmt: skip
     """What is usable at every place, in an order that does not hang on the order of the results."""
-    at: dict[tuple[Any, ...], dict[Place, int]] = {}
-    for i in usable:
-        name = tuple(results[i][k] for k in CELL if k not in ("input", "device", "device_id", "context"))
-        at.setdefault(name, {})[_place(results[i])] = i
     out = []
-    for name, where_at in at.items():
+    for name, where_at in by_name(results, usable).items():
         found = {place: figure(results[i], minimize) for place, i in where_at.items()}
         figures = {place: f for place, f in found.items() if isinstance(f, Figure)}
         if len(figures) == len(places):
             judged = {p: tuple(judge(results[i], c, confidence) for c in where) for p, i in where_at.items()}
-            out.append(_Candidate(name=name, at=where_at, figures=figures, judged=judged))
-    return sorted(out, key=lambda c: [str(part) for part in c.name])
+            out.append(Candidate(name=name, at=where_at, figures=figures, judged=judged))
+    return out
 
 
-def _ordered(fits: Sequence[_Candidate], places: Sequence[Place]) -> list[_Candidate]:
+def _ordered(fits: Sequence[Candidate], places: Sequence[Place]) -> list[Candidate]:
     """The fitting ones, best first."""
     if not fits:
         return []
-    values = np.array([[c.figures[p].oriented(c.figures[p].value) for p in places] for c in fits])
-    scores = _worst_ratio(values[:, :, None], np.ones((len(fits), 1), dtype=bool))[:, 0]
+    values: Floats = np.array([[c.figures[p].oriented(c.figures[p].value) for p in places] for c in fits])
+    scores = worst_ratio(values[:, :, None])[:, 0]
     return [fits[i] for i in np.argsort(scores, kind="stable")]
 
 
-def _worst_ratio(values: Floats, feasible: NDArray[np.bool_]) -> Floats:
-    """(candidates, draws): the worst over places of value to best feasible value; infinite where not feasible.
-
-    `values` (candidates, places, draws), less is better. Where all have one sign the logarithm of the ratio is
-    taken, else the difference."""
-    if (values > 0).all():
-        values = np.log(values)
-    elif (values < 0).all():
-        values = -np.log(-values)
-    masked = np.where(feasible[:, None, :], values, np.inf)
-    with np.errstate(invalid="ignore"):
-        worst: Floats = (masked - masked.min(axis=0)).max(axis=1)
-    return np.where(feasible, worst, np.inf)
-
-
-def _probability(
-    best: _Candidate, candidates: Sequence[_Candidate], places: Sequence[Place], minimize: str,
-    raw: Sequence[Raw | None], seed: int,
-) -> float | dict[str, str]:  # fmt: skip
-    """How probable it is that the pick fits and nothing that fits is better, over joint draws of all figures.
-
-    A candidate for which a constraint cannot be judged is left out; one that hardly fits counts as rarely."""
-    known = [c for c in candidates if all(j.probability is not None for js in c.judged.values() for j in js)]
-    known = [c for c in known if c is best or all((j.probability or 0) > 0 for js in c.judged.values() for j in js)]
-    if len(known) > 1 and any(f.low is None for c in known for f in c.figures.values()):
-        return {"absent": f"{minimize} has no interval"}
-    rng = np.random.default_rng(seed)
-    values = np.empty((len(known), len(places), DRAWS))
-    feasible = np.ones((len(known), DRAWS), dtype=bool)
-    for p, place in enumerate(places):
-        figures = [c.figures[place] for c in known]
-        drawn = draw(figures, minimize, [raw[c.at[place]] for c in known], DRAWS, rng).T
-        values[:, p] = np.array([f.oriented(1.0) for f in figures])[:, None] * drawn
-        for i, c in enumerate(known):
-            for j in c.judged[place]:
-                feasible[i] &= _holds(j, drawn[i] if j.constraint.metric == minimize else None, rng)
-    scores = _worst_ratio(values, feasible)
-    mine = scores[known.index(best)]
-    return float((np.isfinite(mine) & (mine <= scores.min(axis=0))).mean())
-
-
-def _holds(judged: Judged, drawn: Floats | None, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """In which draws the constraint holds: by the drawn values of what is minimised, else with its own P(holds)."""
-    constraint = judged.constraint
-    if drawn is None:
-        return rng.random(DRAWS) < (judged.probability or 0.0)
-    below = drawn < constraint.bound if constraint.op == "<" else drawn <= constraint.bound
-    above = drawn > constraint.bound if constraint.op == ">" else drawn >= constraint.bound
-    return below if constraint.op in ("<", "<=") else above
+def _better(ordered: Sequence[Candidate], found: Odds | None, confidence: float) -> Candidate | None:
+    """A fitting one that is better than the least printed value, run against run, as surely as the rule asks: of few
+    repeats the medians may say the contrary of what nearly every block says."""
+    behind = {c.name: 1 - found.ahead.get(c.name, 1.0) for c in ordered[1:]} if found is not None else {}
+    surest = max(ordered[1:], key=lambda c: behind.get(c.name, 0.0), default=None)
+    return surest if surest is not None and behind.get(surest.name, 0.0) >= confidence else None
 
 
 def _binding(
-    best: _Candidate, candidates: Sequence[_Candidate], places: Sequence[Place], where: Sequence[Constraint]
+    best: Candidate, candidates: Sequence[Candidate], places: Sequence[Place], where: Sequence[Constraint]
 ) -> str | None:
     """The constraint without which another variant would be picked; of several, the one that costs most.
 
@@ -203,29 +152,17 @@ def _binding(
     return unmet.most_common(1)[0][0] if unmet else None
 
 
-def _named(candidate: _Candidate, results: Sequence[Result], places: Sequence[Place]) -> dict[str, Any]:
-    """The candidate's cell; `*` for the device, and for the input case, where there are several."""
-    own = cell(results[candidate.at[places[0]]])
-    if len({p[:2] for p in places}) > 1:
-        own["device"] = own["device_id"] = "*"
-        if len({results[i]["context"] for i in candidate.at.values()}) > 1:
-            own["context"] = "*"
-    if len({p[2] for p in places}) > 1:
-        own["input"] = "*"
-    return own
-
-
-def _open(candidate: _Candidate) -> bool:
+def _open(candidate: Candidate) -> bool:
     return not any(j.outcome == "fails" for _, j in candidate.unmet)
 
 
-def _how_far(candidate: _Candidate) -> tuple[int, int, float]:
+def _how_far(candidate: Candidate) -> tuple[int, int, float]:
     unmet = [j for _, j in candidate.unmet]
     failing = sum(j.outcome == "fails" for j in unmet)
     return failing, len(unmet), max((j.relative for j in unmet), default=0.0)
 
 
-def _misses(candidate: _Candidate, results: Sequence[Result]) -> dict[str, Any]:
+def _misses(candidate: Candidate, results: Sequence[Result]) -> dict[str, Any]:
     """The cell at the place where it misses most, with every constraint that does not hold there."""
     place = max(candidate.judged, key=lambda p: [j.relative for j in candidate.judged[p] if j.outcome != "holds"])
     missed = [j.as_json() for j in candidate.judged[place] if j.outcome != "holds"]

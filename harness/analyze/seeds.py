@@ -1,15 +1,17 @@
 """Variants that were trained more than once: the spread over their trainings, and the one result that stands for all.
 
 The spread over seeds is another thing than `ci95`, which is about the test samples. Who ranks every seed's result
-and takes the best has chosen by luck. So a variant competes once: its lowest usable seed's result stands for it (that
-is the file that would be shipped), and its accuracy and losses are the means over its seeds, with an interval in
-which both parts are.
+and takes the best has chosen by luck. So a variant competes once: one usable seed's result stands for it (that is the
+file that would be shipped), and its accuracy and losses are the means over its seeds, with an interval in which both
+parts are. It is the lowest seed of those that are usable at most places: a seed that failed on one device must not
+stand for its variant on the others, where a choice for all of them needs one file.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +24,7 @@ from harness.analyze.stats import sd
 from harness.metrics import TASK_METRICS
 
 _SAME = ("variant", "exporter", "backend", "input", "device", "device_id", "threads", "cpus", "context")
+_FILE = ("variant", "seed", "exporter", "backend", "threads", "cpus")  # what is usable at several places
 Result = Mapping[str, Any]
 
 
@@ -30,13 +33,22 @@ def trainings(results: Sequence[Result]) -> list[list[int]]:
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, result in enumerate(results):
         if result["status"] == "ok":
-            groups.setdefault(tuple(result[key] for key in _SAME), []).append(i)
+            groups.setdefault(_of(result, _SAME), []).append(i)
     return [sorted(group, key=lambda i: int(results[i]["seed"])) for group in groups.values() if len(group) > 1]
 
 
 def represented(results: Sequence[Result]) -> dict[int, int]:
     """Index of a result -> the seed whose result stands for it."""
-    return {i: int(results[group[0]]["seed"]) for group in trainings(results) for i in group[1:]}
+    places = Counter(_of(r, _FILE) for r in results if r["status"] == "ok")
+    out: dict[int, int] = {}
+    for group in trainings(results):
+        first = min(group, key=lambda i: (-places[_of(results[i], _FILE)], int(results[i]["seed"])))
+        out |= {i: int(results[first]["seed"]) for i in group if i != first}
+    return out
+
+
+def _of(result: Result, keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(result[key] for key in keys)
 
 
 def add_seeds(results: Sequence[Result], raw: list[Raw]) -> None:

@@ -83,7 +83,7 @@ def _without(text: Any, names: Mapping[str, str]) -> Any:
     return text
 
 
-def _names(session: Session) -> dict[str, str]:
+def names_of(session: Session) -> dict[str, str]:
     """What a text may say of a session's devices that is not to be told -> what stands for it; the longest first."""
     found: dict[str, str] = {}
     for device in session.devices:
@@ -100,7 +100,7 @@ def _names(session: Session) -> dict[str, str]:
 
 def concluded(session: Session, runs: Sequence[Run], files: Path, report: str | None, identify: bool) -> dict[str, Any]:
     """The session's document as it may leave this computer."""
-    document = discreet(pipeline.conclude(session, runs, files, None, identify), identify, _names(session))
+    document = discreet(pipeline.conclude(session, runs, files, None, identify), identify, names_of(session))
     return dict(document) | {"report": report}
 
 
@@ -110,8 +110,18 @@ def page_name(session: Session) -> str:
     return f"{session.experiment}-simulated" if simulated else session.experiment
 
 
-def page(store: Store, session: Session, files: Path, out: Path, identify: bool) -> tuple[dict[str, Any], str | None]:
-    """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked."""
+def page(
+    store: Store,
+    session: Session,
+    files: Path,
+    out: Path,
+    identify: bool,
+    comparison: Mapping[str, Any] | None = None,
+    history: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], str | None]:
+    """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked.
+
+    `comparison`, `history`: what stands beside it, as `compare --json` and `history --json` have it."""
     from harness.analyze import results
     from harness.report.page import render
 
@@ -124,6 +134,8 @@ def page(store: Store, session: Session, files: Path, out: Path, identify: bool)
         document=document,
         quantiles_ms=results.quantiles(session, runs),
         provenance=provenance(session, runs, identify) | ({"No pick": why_not} if why_not else {}),
+        comparison=comparison,
+        history=history,
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +212,7 @@ def provenance(session: Session, runs: Any, identify: bool) -> dict[str, Any]:
         "toolchain": dict(session.package.toolchain),
         "experiment": session.package.yaml,
     }
-    return notice | dict(discreet(told, identify, _names(session)))
+    return notice | dict(discreet(told, identify, names_of(session)))
 
 
 def _device_lines(device: Any) -> Mapping[str, Any]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from harness import pipeline
-from harness.analyze.pick import CELL
-from harness.commands.common import artifacts_folder, concluded, decided, emit, page, page_name, store_url
+from harness import more, pipeline
+from harness.analyze.selection import selected_on
+from harness.commands import beside
+from harness.commands.common import (
+    artifacts_folder,
+    concluded,
+    decided,
+    discreet,
+    emit,
+    names_of,
+    page,
+    page_name,
+    store_url,
+)
+from harness.commands.shipping import refuse_file, ship
 from harness.errors import UsageError
 from harness.metrics import constraint, metric
+from harness.more import Rule
 from harness.package import Files
+from harness.quiet import stdout_to_stderr
 from harness.records import head_of
+from harness.screen import Screen
+from harness.settings import Settings
 from harness.store import Store
-from harness.types import Artifact, Session
+from harness.types import Constraint, Session
 
 
 def _latest(store: Store, experiment: str | None, label: str | None, quick: bool | None = None) -> Session:
@@ -37,7 +49,8 @@ def report(
     try:
         session = _latest(opened, experiment, label)
         where = out or Path("reports") / f"{page_name(session)}.html"
-        document, _ = page(opened, session, artifacts_folder(url), where, identify)
+        more = beside.of_session(opened, session, identify)
+        document, _ = page(opened, session, artifacts_folder(url), where, identify, **more)
     finally:
         opened.close()
     if json_out:
@@ -57,79 +70,75 @@ def pick(
     store: str | None,
     identify: bool,
     json_out: bool,
+    measure_more: bool = False,
+    minutes: float | None = None,
 ) -> int:
     if minimize is not None:
         metric(minimize)
     given = None if where is None else [constraint(text) for text in where]
+    if minutes is not None and not measure_more:
+        raise UsageError("--minutes bounds what --measure-more does", "give both")
+    if out is not None:
+        refuse_file(out)
     url = store_url(store)
+    files = artifacts_folder(url)
     opened = Store.open(url)
     try:
         session = _latest(opened, experiment, label, quick=False)  # quick ones never decide
+        rule = _rule(session, minimize, given, devices, identify)
+        found = _measured_more(opened, session, files, rule, minutes, identify) if measure_more else None
         runs = opened.scored(session.id)
     finally:
         opened.close()
-    files = artifacts_folder(url)
     document = concluded(session, runs, files, None, identify)
-    rule = session.package.experiment.get("pick") or {}
-    wanted = minimize or rule.get("minimize", "latency_ms")
-    constraints = [constraint(text) for text in rule.get("where", [])] if given is None else given
-    known = {r["device"] for r in document["results"] if r["device"] is not None}
     labels = {d.spec.name: pipeline.device_label(d.spec, d.facts, identify) for d in session.devices}
-    devices = [labels.get(name, name) for name in devices]  # as it was written, or as it is told
-    for name in devices:
-        if name not in known:
-            raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(known))}")
-    decision = decided(session, runs, document, wanted, constraints, devices)
+    decision = decided(session, runs, document, rule.minimize, rule.where, [labels[name] for name in rule.devices])
     if out is not None and decision.pick is not None:
-        ship(decision.pick, document, session, Files(files), out)
+        ship(decision.pick, document, session, Files(files), out, rule, identify)
     if json_out:
-        emit({"pick": decision.pick, "reason": decision.reason, "closest": decision.closest})
+        more_said = None if found is None else discreet(found.as_json(), identify, names_of(session))
+        told = {"reason": decision.reason, "closest": decision.closest, "nearest": list(decision.nearest)}
+        emit({"pick": decision.pick, **told, "measured_more": more_said})
     else:
         from harness.report.text import pick_lines
 
-        for line in pick_lines(document | {"pick": decision.pick}, decision.reason, decision.closest):
+        shown = document | {"pick": decision.pick}
+        for line in pick_lines(shown, decision.reason, decision.closest, decision.nearest[1:]):
             print(line)
+        if found is not None:
+            print(discreet(found.line(), identify, names_of(session)))
         if out is not None and decision.pick is not None:
             print(out)
     return 0 if decision.pick is not None else 1
 
 
-def ship(chosen: Mapping[str, Any], document: Mapping[str, Any], session: Session, files: Files, out: Path) -> None:
-    """The picked artifact (one per input case, where they differ), its manifest and a model card."""
-    from harness.report.card import model_card
-
-    rows = [r for r in document["results"] if r["device"] and all(chosen[k] in ("*", r[k]) for k in CELL)]
-    artifacts = {row["input"]: _artifact(session, row) for row in rows}
-    several = len({artifact.sha256 for artifact in artifacts.values()}) > 1
-    out.mkdir(parents=True, exist_ok=True)
-    shipped = []
-    for case, artifact in artifacts.items():
-        name = f"{session.experiment}-{chosen['variant']}{f'-{case}' if several else ''}{artifact.suffix}"
-        shutil.copyfile(files(artifact.sha256, artifact.suffix), out / name)
-        said = dataclasses.asdict(artifact) | {"toolchain": dict(artifact.toolchain)}
-        shipped.append({"input": case, "file": name, "artifact": said})
-    manifest = {
-        "schema": 1,
-        "experiment": session.experiment,
-        "label": document["label"],
-        "session": session.id,
-        # the first case's, which is all there is of a model with one
-        "file": shipped[0]["file"],
-        "artifact": shipped[0]["artifact"],
-        "result": rows[0],
-        "files": shipped,
-        "results": rows,
-        "pick": dict(chosen),
-    }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-    (out / "MODEL_CARD.md").write_text(model_card(manifest, document), encoding="utf-8")
+def _rule(
+    session: Session, minimize: str | None, where: Sequence[Constraint] | None, devices: Sequence[str], identify: bool
+) -> Rule:
+    """What is asked, with the experiment's own rule where nothing is said; a device as it was written, or as it is
+    told."""
+    own = session.package.experiment.get("pick") or {}
+    names = {pipeline.device_label(d.spec, d.facts, identify): d.spec.name for d in session.devices}
+    known = {d.spec.name for d in session.devices}
+    for name in devices:
+        if name not in known and name not in names:
+            raise UsageError(f"the session has no device {name!r}", f"it has: {', '.join(sorted(names))}")
+    return Rule(
+        minimize=minimize or own.get("minimize", "latency_ms"),
+        where=[constraint(text) for text in own.get("where", [])] if where is None else where,
+        confidence=own.get("confidence", 0.9),
+        selected_on=selected_on(session),
+        devices=[name if name in known else names[name] for name in devices],
+    )
 
 
-def _artifact(session: Session, row: Mapping[str, Any]) -> Artifact:
-    keys = ("variant", "seed", "exporter", "backend", "input")
-    build = next(b for b in session.package.builds if all(getattr(b, k) == row[k] for k in keys))
-    assert build.artifact is not None
-    return build.artifact
+def _measured_more(
+    store: Store, session: Session, files: Path, rule: Rule, minutes: float | None, identify: bool
+) -> more.Measured:
+    minutes = more.MINUTES if minutes is None else minutes
+    settings = Settings(store_url=store.url, files=files, folder=Path.cwd(), identify=identify, carried=True)
+    with stdout_to_stderr(), Screen() as screen:
+        return more.measure_more(store, session, Files(files), rule, minutes, settings, screen)
 
 
 def runs(store: str | None, json_out: bool) -> int:

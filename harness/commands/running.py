@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import config, pipeline
 from harness import package as packages
-from harness.commands import profiling
+from harness.commands import beside, profiling
 from harness.commands.common import artifacts_folder, concluded, emit, page, page_name, store_url
 from harness.devices import catalog
 from harness.devices.spec import resolve_all
@@ -74,11 +74,11 @@ def run(
     json_out: bool,
     profile: bool = False,
 ) -> int:
-    label = _label(label, source)
+    label = checked_label(label, source)
     packaged = source.is_dir()
     if packaged:
         package, files = packages.read(source)
-        package = _narrow_package(package, variants)
+        package = narrow_package(package, variants)
         if profile:
             package = profiling.asked_of_package(package)
         names = list(devices) or list(package.experiment["devices"])
@@ -125,9 +125,9 @@ def tell(session: Session, settings: Settings, json_out: bool) -> int:
     """Page, table, front, pick and the exit code of a session that was just measured."""
     store = Store.open(settings.store_url)
     try:
-        document, why_not = page(
-            store, session, settings.files, Path("reports") / f"{page_name(session)}.html", settings.identify
-        )
+        where = Path("reports") / f"{page_name(session)}.html"
+        more = beside.of_session(store, session, settings.identify)
+        document, why_not = page(store, session, settings.files, where, settings.identify, **more)
         profiling.tell(store, session, document, json_out)
     finally:
         store.close()
@@ -160,7 +160,7 @@ def exit_code(document: dict[str, Any], session: Session) -> int:
     return 1 if wants and document["pick"] is None else 0
 
 
-def _label(given: str | None, source: Path) -> str | None:
+def checked_label(given: str | None, source: Path) -> str | None:
     if given != "auto":
         if given is not None and (len(given) > 300 or not given.isprintable() or not given):
             raise UsageError("a label is 1 to 300 printable characters")
@@ -181,7 +181,7 @@ def _settings(store: str | None, folder: Path, **more: Any) -> Settings:
     return Settings(store_url=url, files=artifacts_folder(url), folder=folder, **more)
 
 
-def _narrow_package(package: Package, variants: Sequence[str]) -> Package:
+def narrow_package(package: Package, variants: Sequence[str]) -> Package:
     import dataclasses
 
     known = {build.variant for build in package.builds}
@@ -209,7 +209,7 @@ def measure(
     json_out: bool,
     profile: bool = False,
 ) -> int:
-    from harness.commands.foreign import package_of
+    from harness.foreign import package_of
 
     settings = _settings(store, Path.cwd(), identify=identify, kind="measure", fresh=True)
     with Screen() as screen:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import HarnessError
 from harness.export.refused import Refused
 from harness.interfaces import Compressed, Exported, Exporter
 from harness.loading import first_line
+from harness.metrics import nearest
 from harness.quiet import quiet
 from harness.types import DeviceFacts
 
@@ -24,6 +25,17 @@ class ExecuTorchParams(BaseModel):
         Literal["xnnpack", "portable"],
         Field(description="xnnpack: fast CPU kernels, portable ones for what it does not know; portable: only those"),
     ] = "xnnpack"
+    keep_out: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")]],
+        Field(description="operators that XNNPACK is not given, such as convolution: to find the one that is wrong "
+                          "or slow there"),
+    ] = []
+
+    @model_validator(mode="after")
+    def _of_a_delegate(self) -> ExecuTorchParams:
+        if self.keep_out and self.backend != "xnnpack":
+            raise ValueError("keep_out is for the xnnpack backend; portable kernels do everything themselves")
+        return self
 
 
 class ExecuTorch:
@@ -42,12 +54,14 @@ class ExecuTorch:
         return "any"
 
     def export(self, model: Compressed, params: Any, out: Path) -> Exported:
-        """Raises Refused for a quantized program with portable kernels, HarnessError where lowering fails."""
+        """Raises Refused for a quantized program with portable kernels, HarnessError where lowering fails and for an
+        operator to keep out that XNNPACK never takes."""
+        taken = _taken_without(params.keep_out) if params.backend == "xnnpack" else None
         if params.backend == "portable" and model.form == "exported:xnnpack":
             raise Refused("portable kernels have no quantized arithmetic: they would run a PT2E program as fp32 "
                           "between conversions, slower than fp32 itself")
         with _failures_told():
-            buffer, facts = _lowered(model, params.backend)
+            buffer, facts = _lowered(model, params.backend, taken)
         out.write_bytes(buffer)
         return Exported(facts=facts)
 
@@ -80,7 +94,23 @@ def _program(model: Compressed) -> Any:
         return torch.export.export(module, model.example_inputs, dynamic_shapes=model.dynamic_shapes)
 
 
-def _lowered(model: Compressed, backend: str) -> tuple[bytes, dict[str, Any]]:
+def _taken_without(keep_out: Sequence[str]) -> list[Any] | None:
+    """What XNNPACK may take (a configuration for each operator), or None for all that it knows.
+
+    Operators are named as ATen names them, without the overload: `convolution`, `linear`, `relu`."""
+    if not keep_out:
+        return None
+    with quiet():
+        from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
+
+    named = {config: str(config.target_name).partition(".")[0] for config in ALL_PARTITIONER_CONFIGS}
+    for name in keep_out:
+        if name not in named.values():
+            raise HarnessError(f"keep_out: XNNPACK takes no operator {name!r}", nearest(name, set(named.values())))
+    return [config for config, name in named.items() if name not in keep_out]
+
+
+def _lowered(model: Compressed, backend: str, taken: list[Any] | None) -> tuple[bytes, dict[str, Any]]:
     import torch
     from executorch.exir import to_edge_transform_and_lower
 
@@ -88,7 +118,7 @@ def _lowered(model: Compressed, backend: str) -> tuple[bytes, dict[str, Any]]:
     if backend == "xnnpack":
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
-        partitioner = [XnnpackPartitioner()]
+        partitioner = [XnnpackPartitioner(configs=taken)]
     with torch.no_grad():
         edge = to_edge_transform_and_lower(_program(model), partitioner=partitioner)
         facts = delegation(edge.exported_program().graph_module)

@@ -35,6 +35,7 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         f"- chosen with probability {_number(pick.get('probability'))}",
         f"- binding constraint: {markdown_text(str(pick.get('binding') or 'none'))}",
     ]
+    lines += _why(told)
     if document.get("selected_on") == "validation":
         lines.append("- chosen on the validation split; the accuracy on the test split decided nothing")
     if took := [f"{step['step']} {units.seconds(step['seconds'])}" for step in result.get("steps") or ()]:
@@ -42,6 +43,21 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     for result in told["results"]:
         lines += _measured(result, several=len(told["results"]) > 1)
     return "\n".join(lines) + "\n"
+
+
+def _why(told: Any) -> list[str]:
+    """By which rule, before whom, and what would make it surer; as far as the manifest says."""
+    pick, rule = told["pick"], told.get("rule")
+    lines = []
+    if rule:
+        where = " and ".join(rule["where"]) or "no constraint"
+        sure = f"at confidence {rule['confidence']:g}"
+        lines.append(f"- rule: best {rule['minimize']} with {markdown_text(where)}, {sure}")
+    if up := pick.get("runner_up"):
+        lines.append(f"- runner-up: `{up['variant']}` as {up['exporter']} ({up['backend']})")
+    if pick.get("settle"):
+        lines.append(f"- to be surer: {markdown_text(pick['settle'])}")
+    return lines
 
 
 def _measured(result: Any, several: bool) -> list[str]:

@@ -44,9 +44,9 @@ class Conditions:
             return None
         return templates.render(
             "conditions.html",
-            done=[(device, list(done(mine))) for device, mine in by_device(rows)],
+            done=[(device, mine[0].on, list(done(mine))) for device, mine in by_device(rows)],
             heads=[head for head, _ in _COLUMNS],
-            rows=[(row.label, [reading(row, key) for _, key in _COLUMNS]) for row in rows],
+            rows=[(row, [reading(row, key) for _, key in _COLUMNS]) for row in rows],
             caveats=_caveats(shown),
         )
 

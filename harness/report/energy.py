@@ -31,6 +31,8 @@ def entry(shown: View, row: Row) -> dict[str, Any]:
     rails = found.get("rails")
     return {
         "label": row.label,
+        "index": row.index,
+        "on": row.on,
         "picked": row.pick is not None,
         "net": shown.text(row, "energy_j"),
         "gross": _figure(found, "gross", "J"),

@@ -54,6 +54,18 @@ def headline(view: View, why_not: str | None = None) -> Headline:
     return Headline(sentence=sentence, tiles=tuple(tiles(view, alone)) if alone else (), details=details)
 
 
+def for_device(document: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The document as if only this device had been measured: its results, front and own pick."""
+    picks = [entry for entry in document["picks"] or () if entry["device"] == device]
+    return dict(document) | {
+        "results": [r for r in document["results"] if r["device"] in (None, device)],
+        "front": [entry for entry in document["front"] if entry["device"] == device],
+        "picks": picks if document["picks"] is not None else None,
+        "pick": picks[0] if picks else None,
+        "robust_front": [],
+    }
+
+
 def tiles(view: View, row: Row) -> Iterator[Tile]:
     """The row's figures with a number, each against the reference in the same place."""
     base = view.reference(row)
@@ -118,6 +130,8 @@ def _details(view: View, pick: Mapping[str, Any], rows: Sequence[Row]) -> Iterat
         yield from _over_seeds(view, row, len(rows) > 1)
     for caveat in dict.fromkeys(c for row in rows for c in row.caveats):
         yield f"Caveat: {caveat}: {meaning(caveat)}"
+    if pick.get("settle"):
+        yield f"To be surer: {pick['settle']}"
     if pick.get("binding"):
         yield f"Binding constraint: {pick['binding']}"
 

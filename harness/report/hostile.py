@@ -15,10 +15,13 @@ from markupsafe import Markup
 
 #: control characters move a terminal's cursor, bidirectional overrides reorder text so that it lies
 _LONGEST = 20_000
+_HARMLESS = frozenset((float, int, bool))
 
 
 def clean(value: Any) -> Any:
     """The same JSON value with every control character, bidirectional override and lone surrogate shown as `\\x1b`."""
+    if value is None or type(value) in _HARMLESS:  # most of a large document: told apart first
+        return value
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):
@@ -29,6 +32,8 @@ def clean(value: Any) -> Any:
 
 
 def clean_text(text: str) -> str:
+    if len(text) <= _LONGEST and text.isascii() and text.isprintable():
+        return text
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} … ({len(text) - _LONGEST} more characters)"
     text = text.replace("\r\n", "\n")

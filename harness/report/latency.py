@@ -9,7 +9,7 @@ from harness.interfaces import PageData, Section
 from harness.report import templates, units
 from harness.report.view import Row, View, view
 
-#: more rows than this are not read by eye; the table has them all
+#: more rows than this are not read by eye: of each device the fastest are drawn, and any other as a single result
 _MOST_ROWS = 100
 
 
@@ -24,8 +24,7 @@ class Latency:
         with_quantiles.sort(key=lambda pair: pair[1][50])
         return templates.render(
             "latency.html",
-            chart=chart(shown, with_quantiles[:_MOST_ROWS]),
-            left_out=max(0, len(with_quantiles) - _MOST_ROWS),
+            chart=chart(shown, with_quantiles),
             without=[row.label for row in shown.ok if not _usable(data, row.index)],
         )
 
@@ -35,14 +34,17 @@ def chart(shown: View, rows: Sequence[tuple[Row, Sequence[float]]]) -> dict[str,
     scale = units.scale("ms", [quantiles[50] for _, quantiles in rows])
     return {
         "unit": scale.unit,
+        "most": _MOST_ROWS,
         "rows": [
             {
                 "label": row.label,
+                "index": row.index,
+                "on": row.on,
                 "format": row.format,
                 "device": str(row.result["device"]),
                 "caveats": row.caveats,
                 "picked": row.pick is not None,
-                "quantiles": [float(f"{q * scale.factor:.5g}") for q in quantiles],
+                "quantiles": [float(f"{q * scale.factor:.4g}") for q in quantiles],
                 "text": shown.text(row, "latency_ms"),
             }
             for row, quantiles in rows

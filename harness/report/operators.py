@@ -13,6 +13,8 @@ NOT_ASKED = "profile: false"
 INSIDE = "inside delegate"  # its time is part of a delegate call's
 #: rows of one result's table; the document has them all
 _MOST = 40
+#: tables that are written out; the rows of more are filled in where one is opened
+_MOST_WRITTEN = 20
 
 
 class Operators:
@@ -24,7 +26,25 @@ class Operators:
         if not asked:
             return None
         profiles = [profile(row) for row in asked if isinstance(row.result["operators"], list)]
-        return templates.render("operators.html", profiles=profiles, without=list(without(asked)))
+        late = compact(profiles[_MOST_WRITTEN:])
+        return templates.render(
+            "operators.html", profiles=profiles, written=_MOST_WRITTEN, late=late, without=list(without(asked))
+        )
+
+
+def compact(profiles: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What operators.js fills tables from: names and kinds once each, `rows` by the result's index as
+    [name, kind, time, share in percent, calls]; None without any."""
+    words: dict[str, int] = {}
+    rows = {
+        profile["index"]: [
+            [words.setdefault(o["name"], len(words)), words.setdefault(o["kind"], len(words)), o["time"], o["percent"],
+             o["calls"]]
+            for o in profile["rows"]
+        ]
+        for profile in profiles
+    }  # fmt: skip
+    return {"words": list(words), "inside": words.get(INSIDE), "rows": rows} if rows else None
 
 
 def profile(row: Row) -> dict[str, Any]:
@@ -32,6 +52,8 @@ def profile(row: Row) -> dict[str, Any]:
     found = row.result["operators"]
     return {
         "label": row.label,
+        "index": row.index,
+        "on": row.on,
         "picked": row.pick is not None,
         "summary": f"{len(found)} operator{'s' * (len(found) != 1)}",
         "inside": any(o["kind"] == INSIDE for o in found),
@@ -59,6 +81,7 @@ def _line(said: Mapping[str, Any]) -> dict[str, Any]:
         "time": units.human("ms", time / 1000),
         "share": units.ABSENT if share is None else f"{share * 100:.1f} %",
         "width": round(100 * min(max(share or 0.0, 0.0), 1.0), 2),
+        "percent": None if share is None else round(100 * share, 2),
         "inside": said["kind"] == INSIDE,
         "calls": units.ABSENT if calls is None else f"{calls:.0f}",
     }

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from markupsafe import Markup
 
 from harness import registry
 from harness.errors import HarnessError
 from harness.interfaces import PageData
-from harness.report import templates
-from harness.report.headline import headline
+from harness.report import comparison, history, templates
+from harness.report.headline import Headline, for_device, headline
 from harness.report.hostile import clean
 from harness.report.simulated import TAG, banner
 from harness.report.view import view
 
 #: bundled in this order into one script; base.js first
-SCRIPTS = ("base.js", "labels.js", "pareto.js", "latency.js", "sustained.js", "table.js", "start.js")
+SCRIPTS = (
+    "base.js", "rows.js", "labels.js", "pareto.js", "latency.js", "sustained.js", "operators.js", "history.js",
+    "table.js", "detail.js", "start.js",
+)  # fmt: skip
 
 
 def render(data: PageData) -> str:
@@ -32,7 +37,13 @@ def render(data: PageData) -> str:
     Raises HarnessError for a section that cannot be made."""
     from plotly.offline import get_plotlyjs
 
-    data = PageData(document=clean(data.document), quantiles_ms=data.quantiles_ms, provenance=clean(data.provenance))
+    data = PageData(
+        document=clean(data.document),
+        quantiles_ms=data.quantiles_ms,
+        provenance=clean(data.provenance),
+        comparison=clean(data.comparison),
+        history=clean(data.history),
+    )
     shown, silent = _sections(data)
     scripts = [Markup(get_plotlyjs()), Markup(_own_script())]
     why = data.provenance.get("No pick")
@@ -40,7 +51,9 @@ def render(data: PageData) -> str:
     page = templates.render(
         "page.html",
         document=data.document,
-        headline=headline(view(data.document), None if why is None else str(why)),
+        answers=_answers(data.document, None if why is None else str(why)),
+        devices=view(data.document).devices,
+        signals=list(_signals(data)),
         simulated=simulated,
         tag=TAG if simulated else None,
         notice=_lines(data.provenance.get("Notice")),
@@ -53,9 +66,28 @@ def render(data: PageData) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
+def _answers(document: Mapping[str, Any], why: str | None) -> list[Headline]:
+    """What to ship over all devices; then on each, where there are several."""
+    shown = view(document)
+    devices = shown.devices if len(shown.devices) > 1 else []
+    alone = [headline(view(for_device(document, device))) for device in devices]
+    return [headline(shown, why), *alone]
+
+
+def _signals(data: PageData) -> Iterator[tuple[str, str, str]]:
+    """`(section, colour, sentence)` of what compares this release with others."""
+    if data.comparison is not None:
+        colour = comparison.COLOUR.get(str(data.comparison["verdict"]), "invalid")
+        yield "comparison", colour, comparison.sentence(data.comparison)
+    if (since := history.signal(data)) is not None:
+        yield "history", "failed", since
+
+
 def _sections(data: PageData) -> tuple[list[tuple[str, str, Markup]], list[str]]:
-    """`(name, title, HTML)` of the sections that have something to say, and the titles of those that do not."""
+    """`(name, title, HTML)` of the sections that have something to say, and the titles of those that do not; a
+    comparison or a history that was not asked for is not missed."""
     shown, silent = [], []
+    given = {"comparison": data.comparison is not None, "history": data.history is not None}
     ours = list(registry.SECTIONS)
     for name in [*ours, *sorted(registry.names("section").keys() - set(ours))]:
         section = registry.load("section", name)()
@@ -65,6 +97,8 @@ def _sections(data: PageData) -> tuple[list[tuple[str, str, Markup]], list[str]]
             raise
         except Exception as error:  # a section may be a third party's: one message, the cause under --debug
             raise HarnessError(f"the page's section {name!r} cannot be made: {error!r}") from error
+        if html is None and not given.get(name, True):
+            continue
         if html is None:
             silent.append(section.title)
         else:

@@ -6,12 +6,13 @@ from the document and is never recomputed here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness.interfaces import PageData, Section
 from harness.report import templates, units
 from harness.report.headline import percent
-from harness.report.view import Row, View, view
+from harness.report.view import CELL, Row, View, number, view
 
 #: the first of these that has numbers is the default of the vertical axis
 _AGAINST = ("accuracy_drop", "accuracy", "size_bytes", "peak_memory_bytes")
@@ -34,6 +35,8 @@ class Pareto:
             chart=chart(shown, axes),
             devices=shown.devices,
             front=[front_row(shown, row) for row in _front(shown)],
+            near=[f"{shown.labelled(e)} ({_percent(e)})" for e in data.document.get("near_front") or ()],
+            robust=[robust_row(shown, entry) for entry in data.document.get("robust_front") or ()],
             columns=[shown.name(key) for key in _columns(shown)],
             dropped=data.document["objectives_dropped"],
         )
@@ -70,13 +73,15 @@ def _axis(shown: View, key: str) -> dict[str, Any]:
 
 def _point(shown: View, row: Row, axes: list[str]) -> dict[str, Any]:
     factors = {key: shown.scale(key).factor for key in axes}
-    values: dict[str, list[float | None]] = {}
+    values: list[list[float | None] | None] = []  # by axis
     for key in axes:
-        if (value := row.judged(key)) is not None:
-            low, high = row.judged_ci(key) or (None, None)
-            values[key] = [v if v is None else _round(v * factors[key]) for v in (value, low, high)]
+        value, (low, high) = row.judged(key), row.judged_ci(key) or (None, None)
+        found = [v if v is None else _round(v * factors[key]) for v in (value, low, high)]
+        values.append(None if value is None else found)
     return {
         "label": row.label,
+        "index": row.index,
+        "on": row.on,
         "variant": row.result["variant"],
         "format": row.format,
         "device": str(row.result["device"]),
@@ -87,7 +92,7 @@ def _point(shown: View, row: Row, axes: list[str]) -> dict[str, Any]:
         "reported": row.front is not None,
         "caveats": row.caveats,
         "values": values,
-        "texts": [[shown.name(key), shown.judged_text(row, key)] for key in axes if row.value(key) is not None],
+        "texts": [shown.judged_text(row, key) if row.value(key) is not None else None for key in axes],
     }
 
 
@@ -96,8 +101,11 @@ def front_row(shown: View, row: Row) -> dict[str, Any]:
     probability = row.probability
     return {
         "label": row.label,
+        "index": row.index,
+        "on": row.on,
         "picked": row.pick is not None,
         "caveats": row.caveats,
+        "tied": _tied(shown, row.front or {}),
         "texts": [shown.judged_text(row, key) for key in _columns(shown)],
         "probability": probability,
         "percent": percent(probability) if probability is not None else units.ABSENT,
@@ -105,10 +113,34 @@ def front_row(shown: View, row: Row) -> dict[str, Any]:
     }
 
 
+def robust_row(shown: View, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of the front over all devices: a variant that may be the best trade-off wherever it runs."""
+    picked = shown.document["pick"]
+    probability = number(entry.get("probability"))
+    return {
+        "label": shown.labelled(entry),
+        "picked": bool(picked) and all(picked.get(key) == entry.get(key) for key in CELL),
+        "tied": _tied(shown, entry),
+        "probability": probability,
+        "percent": _percent(entry),
+        "sure": probability is not None and probability >= _SURE,
+    }
+
+
+def _tied(shown: View, entry: Mapping[str, Any]) -> list[str]:
+    """What cannot be told apart from it, as variants' names or as cells."""
+    return [shown.labelled(tied) if isinstance(tied, Mapping) else str(tied) for tied in entry.get("tied_with") or ()]
+
+
+def _percent(entry: Mapping[str, Any]) -> str:
+    probability = number(entry.get("probability"))
+    return units.ABSENT if probability is None else percent(probability)
+
+
 def _front(shown: View) -> list[Row]:
     """By device, the fastest first."""
     rows = [row for row in shown.rows if row.front is not None]
-    return sorted(rows, key=lambda r: (shown.devices.index(str(r.result["device"])), r.value("latency_ms") or 0.0))
+    return sorted(rows, key=lambda r: (-1 if r.on is None else r.on, r.value("latency_ms") or 0.0))
 
 
 def _columns(shown: View) -> list[str]:

@@ -53,6 +53,8 @@ def _bar(shown: View, row: Row, whole: str, part: str, most: float) -> dict[str,
     unit = shown.unit(whole)
     return {
         "label": row.file_label if whole == "size_bytes" else row.label,
+        "index": row.index,
+        "on": None if whole == "size_bytes" else row.on,
         "picked": row.pick is not None,
         "whole": units.human(unit, value),
         "part": None if inner is None else units.human(unit, inner),
@@ -83,7 +85,15 @@ def _stacked(row: Row, most: float) -> dict[str, Any]:
         else:
             words.append(f"{name}: {_why_no_part(row, key)}")
     whole = units.human("bytes", _peak(row))
-    return {"label": row.label, "picked": row.pick is not None, "whole": whole, "pieces": pieces, "words": words}
+    return {
+        "label": row.label,
+        "index": row.index,
+        "on": row.on,
+        "picked": row.pick is not None,
+        "whole": whole,
+        "pieces": pieces,
+        "words": words,
+    }
 
 
 def _peak(row: Row) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -10,6 +11,10 @@ from harness.report import templates, units
 from harness.report.view import Row, View, number, view
 
 NOT_ASKED = "sustained_minutes not asked for"
+#: more numbers of a kind than this are thinned for drawing; the document has them all
+_MOST_POINTS = 40_000
+#: curves that one chart holds for the eye
+_MOST_ROWS = 40
 #: key in the document, name, unit there
 _CURVES = (("latency_ms", "latency", "ms"), ("temperature_c", "temperature", "°C"), ("clock_khz", "clock", "kHz"))
 
@@ -34,20 +39,25 @@ class Sustained:
 def chart(rows: list[Row]) -> dict[str, Any]:
     """What sustained.js draws: curves by kind in the kind's unit, None where there was no reading."""
     scales: dict[str, units.Scale] = {}
+    every = max(1, math.ceil(sum(len(row.result["sustained"]["t_s"]) for row in rows) / _MOST_POINTS))
     for key, _, unit in _CURVES:
         values = [v for row in rows for raw in row.result["sustained"][key] if (v := number(raw)) is not None]
         if values:
             scales[key] = units.scale(unit, values)
     return {
+        "every": every,
+        "most": _MOST_ROWS,
         "kinds": [{"key": k, "name": name, "unit": scales[k].unit} for k, name, _ in _CURVES if k in scales],
         "rows": [
             {
                 "label": row.label,
+                "index": row.index,
+                "on": row.on,
                 "format": row.format,
                 "device": str(row.result["device"]),
                 "picked": row.pick is not None,
-                "minutes": [_round((number(t) or 0.0) / 60) for t in row.result["sustained"]["t_s"]],
-                "curves": {key: _scaled(row.result["sustained"][key], scale.factor) for key, scale in scales.items()},
+                "minutes": [_round((number(t) or 0.0) / 60) for t in row.result["sustained"]["t_s"][::every]],
+                "curves": {k: _scaled(row.result["sustained"][k][::every], s.factor) for k, s in scales.items()},
             }
             for row in rows
         ],
@@ -64,6 +74,8 @@ def entry(shown: View, row: Row) -> dict[str, Any]:
     after = row.value("throttle_after_s")
     return {
         "label": row.label,
+        "index": row.index,
+        "on": row.on,
         "picked": row.pick is not None,
         "first": units.ABSENT if first is None else units.human("ms", first),
         "last": shown.text(row, "sustained_ms"),
@@ -82,7 +94,7 @@ def without(rows: list[Row]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _round(value: float) -> float:
-    return float(f"{value:.5g}")
+    return float(f"{value:.4g}")
 
 
 _: type[Section] = Sustained

@@ -17,6 +17,8 @@ _SECONDARY = {
     *("compressed_bytes", "output_max_abs", "macs", "parameters", "sparsity", "delegated_fraction"),
     *("validation_accuracy", "validation_drop"),
 }
+#: beside the fields of the cell that differ
+_ON_PAPER = ("status", "latency_ms", "accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes", "energy_j")
 _NAMES = {"exporter": "format", "device_id": "unit"}
 
 
@@ -32,6 +34,11 @@ class Column:
     prose: bool = False
 
 
+def _printed(column: Column) -> bool:
+    """Whether it finds room on paper."""
+    return column.shown and (column.key in _ON_PAPER or column.key in CELL)
+
+
 class Table:
     title: ClassVar[str] = "All results"
 
@@ -40,9 +47,10 @@ class Table:
         if not shown.rows:
             return None
         columns = [*_identity(shown), *_metrics(shown), *_why(shown)]
-        rows = [list(_cells(shown, row, columns)) for row in shown.rows]
+        rows = [(row, list(_cells(shown, row, columns))) for row in shown.rows]
         seeds = any(row.seeds(column.key) for row in shown.rows for column in columns)
-        return templates.render("table.html", columns=columns, rows=rows, seeds=seeds)
+        unprinted = [i for i, column in enumerate(columns, 1) if not _printed(column)]
+        return templates.render("table.html", columns=columns, rows=rows, seeds=seeds, unprinted=unprinted)
 
 
 def _identity(shown: View) -> Iterator[Column]:
@@ -93,9 +101,10 @@ def _metric_cell(shown: View, row: Row, key: str) -> dict[str, Any]:
         return _cell(units.ABSENT, title=row.absent(key) or str(row.result["reason"] or "not measured"))
     factor = shown.scale(key).factor
     number, half = units.spread(value * factor, ci and (ci[0] * factor, ci[1] * factor))
-    low_high = f"95 % interval {units.digits(ci[0] * factor)} to {units.digits(ci[1] * factor)}" if ci and half else ""
+    low_high = f"{units.digits(ci[0] * factor)} to {units.digits(ci[1] * factor)}" if ci and half else ""
     caveats = [c for c in row.caveats if stands_by(c) == key]
-    return _cell(number, sort=value, half=half, title=low_high, caveats=caveats, seeds=shown.over_seeds(row, key) or "")
+    seeds = shown.over_seeds(row, key) or ""
+    return _cell(number, sort=f"{value:.7g}", half=half, title=low_high, caveats=caveats, seeds=seeds)
 
 
 def _cell(

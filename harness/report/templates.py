@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -26,6 +27,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters["script_json"] = script_json
     env.filters["day"] = day
+    env.filters["few"] = few
     return env
 
 
@@ -36,6 +38,11 @@ def day(date: object) -> str:
     except ValueError:
         return str(date)
     return f"{at.astimezone(UTC) if at.tzinfo else at:%Y-%m-%d %H:%M} UTC"
+
+
+def few(labels: Sequence[object], most: int = 12) -> str:
+    """A list in a sentence, its end counted where it is long."""
+    return ", ".join(map(str, labels[:most])) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
 def text(name: str) -> str:

@@ -15,7 +15,7 @@ from harness.report.hostile import clean, one_line
 from harness.report.markdown import markdown
 from harness.report.simulated import TAG, banner
 from harness.report.troubles import told
-from harness.report.view import Row, View, view
+from harness.report.view import FORMATS, Row, View, view
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown", "pick_lines", "summary"]
 
+_TIED, _NEAR = 4, 8  # so many are named
 _STATUS = {"ok": "green", "failed": "red", "invalid": "yellow", "skipped": "dim"}
 
 
@@ -85,6 +86,10 @@ def _blocks(shown: View, why_no_pick: str | None) -> Iterator[tuple[str, list[st
     yield from told(shown)
     if front := [_front_line(shown, row) for row in shown.rows if row.front]:
         yield "Front", front
+    if near := list(_near_lines(shown)):
+        yield "May belong to the front as well", near
+    if robust := list(_robust_lines(shown)):
+        yield "Front over all devices", robust
     yield "Pick", list(_pick_lines(shown, why_no_pick))
 
 
@@ -94,13 +99,40 @@ def _front_line(shown: View, row: Row) -> str:
     ]
     sure = units.ABSENT if row.probability is None else percent(row.probability)
     caveats = f" [{', '.join(row.caveats)}]" if row.caveats else ""
-    return f"{row.label}: {', '.join(figures)}{caveats} (on the front: {sure}){' <- pick' if row.pick else ''}"
+    pick = " <- pick" if row.pick else ""
+    return f"{row.label}: {', '.join(figures)}{caveats} (on the front: {sure}{_tied(row.front)}){pick}"
+
+
+def _tied(entry: Mapping[str, Any] | None) -> str:
+    names = list((entry or {}).get("tied_with") or ())
+    told = ", ".join(names[:_TIED]) + (f" and {len(names) - _TIED} more" if len(names) > _TIED else "")
+    return f"; not told from {told}" if names else ""
+
+
+def _near_lines(shown: View) -> Iterator[str]:
+    entries = list(shown.document.get("near_front") or ())
+    for entry in entries[:_NEAR]:
+        yield from (f"{row.label} (on the front: {percent(entry['probability'])})" for row in shown.find(entry))
+    if len(entries) > _NEAR:
+        yield f"and {len(entries) - _NEAR} less probable ones"
+
+
+def _robust_lines(shown: View) -> Iterator[str]:
+    for entry in shown.document.get("robust_front") or ():
+        chance = entry["probability"]
+        sure = percent(chance) if isinstance(chance, float | int) else units.ABSENT
+        what = {k: entry[k] for k in ("seed", "threads", "cpus") if k not in shown.shared}
+        setting = "".join(f" {k} {v}" for k, v in what.items())
+        name = f"{entry['variant']} {FORMATS.get(entry['exporter'], entry['exporter'])}{setting}"
+        yield f"{name} (on the front: {sure}{_tied(entry)})"
 
 
 def pick_lines(
-    document: Mapping[str, Any], reason: str | None = None, closest: Mapping[str, Any] | None = None
-) -> list[str]:
-    """The document's `pick` in words, one line each; where it is None the `reason`, and what came `closest`.
+    document: Mapping[str, Any], reason: str | None = None, closest: Mapping[str, Any] | None = None,
+    further: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:  # fmt: skip
+    """The document's `pick` in words, one line each; where it is None the `reason`, what came `closest`, and the
+    `further` near misses.
 
     `picks` is left aside: the caller's pick may follow other constraints than the experiment's. Lines are cleaned."""
     shown, nearest = view(clean({**document, "picks": []})), clean(closest)
@@ -109,12 +141,17 @@ def pick_lines(
     if nearest and not shown.document["pick"]:
         lines += [f"Closest: {row.label}, {figures(shown, row)}" for row in shown.find(nearest)]
         lines += [_missed(miss) for miss in nearest.get("misses", ())]
+        for other in clean(list(further)):
+            misses = "; ".join(_missed(miss) for miss in other.get("misses", ()))
+            lines += [f"Then: {row.label}: {misses}" for row in shown.find(other)]
     return [one_line(line) for line in lines]
 
 
 def _missed(miss: Mapping[str, Any]) -> str:
-    """One constraint that does not hold: `accuracy_drop <= 0.01 fails at 0.016`, what is unknown, what would help."""
+    """One constraint that does not hold: `accuracy_drop <= 0.01 fails at 0.016, by 0.006`, what is unknown, what would
+    help."""
     at = f" at {miss['value']:g}" if miss["value"] is not None else ""
+    at += f", by {miss['short_by']:g}" if miss["short_by"] else ""
     return "; ".join(filter(None, (f"{miss['constraint']} {miss['outcome']}{at}", miss["why"], miss["needs"])))
 
 

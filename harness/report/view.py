@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from harness.analyze.seeds import represented
@@ -53,7 +54,8 @@ class Row:
     """One result: `front` and `pick` are its entries in the document, None where it is in neither.
 
     `file_label` leaves out where and how it ran: one file has one size on every device. `spoken_for`: another seed's
-    result stands for this one in front and pick."""
+    result stands for this one in front and pick. `on`: the number of its device in `View.devices`, None for what is
+    the same for all of them."""
 
     index: int
     result: Mapping[str, Any]
@@ -62,6 +64,7 @@ class Row:
     front: Mapping[str, Any] | None = None
     pick: Mapping[str, Any] | None = None
     spoken_for: bool = False
+    on: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -120,21 +123,32 @@ class Row:
         return None if reason is None else str(reason)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """All rows of a document, in its order. `shared`: cell fields that are the same for every measured row."""
+    """All rows of a document, in its order. `shared`: cell fields that are the same for every measured row.
+
+    What is asked for each row of a large document is worked out once and kept."""
 
     document: Mapping[str, Any]
     rows: tuple[Row, ...]
     shared: Mapping[str, Any] = field(default_factory=dict)
+    _scales: dict[str, units.Scale] = field(default_factory=dict, repr=False)
+    _units: dict[str, str] = field(default_factory=dict, repr=False)
+    _called: dict[str, str] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def ok(self) -> list[Row]:
         return [row for row in self.rows if row.ok]
 
-    @property
+    @cached_property
     def devices(self) -> list[str]:
-        return list(dict.fromkeys(str(r.result["device"]) for r in self.rows if r.result["device"] is not None))
+        return _devices([row.result for row in self.rows])
+
+    def on(self, device: Any) -> int | str | None:
+        """The number of a device; None for all of them, `none` for one that this session does not have."""
+        if device is None or device == "*":
+            return None
+        return self.devices.index(str(device)) if str(device) in self.devices else "none"
 
     @property
     def picks(self) -> list[Mapping[str, Any]]:
@@ -146,7 +160,34 @@ class View:
         if not cell:
             return []
         keys = [k for k in CELL if k in cell and cell[k] != "*"]
-        return [r for r in self.rows if all(r.result.get(k) == cell[k] for k in keys)]
+        near = self._by_variant.get(cell["variant"], []) if "variant" in keys else self.rows
+        return [r for r in near if all(r.result.get(k) == cell[k] for k in keys)]
+
+    @cached_property
+    def _by_variant(self) -> dict[Any, list[Row]]:
+        found: dict[Any, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.result["variant"], []).append(row)
+        return found
+
+    def labelled(self, cell: Mapping[str, Any]) -> str:
+        """What a cell is called on this page, whether this session has it or another one did."""
+        rows = self.find(cell)
+        if len(rows) == 1:
+            return rows[0].label
+        first = f"{cell['variant']} {FORMATS.get(cell['exporter'], cell['exporter'])}"
+        rest = {k: cell.get(k) for k in CELL[1:] if k not in ("exporter", "device_id")}
+        unusual = {k: v for k, v in rest.items() if v not in (None, "*") and self.shared.get(k) != v}
+        if self._usual.get(cell["exporter"]) == cell.get("backend"):
+            unusual.pop("backend", None)
+        return " ".join([first, *(_short(k, v) for k, v in unusual.items())])
+
+    @cached_property
+    def _usual(self) -> dict[Any, Any]:
+        """Exporter -> its backend, where it has but one."""
+        pairs = {(row.result["exporter"], row.result["backend"]) for row in self.rows}
+        exporters = [exporter for exporter, _ in pairs]
+        return {exporter: backend for exporter, backend in pairs if exporters.count(exporter) == 1}
 
     def reference(self, row: Row) -> Row | None:
         """The reference variant's result beside `row` (same format, device, threads …), if it is usable.
@@ -168,17 +209,29 @@ class View:
         return [key for key in every if any(row.value(key) is not None for row in self.rows)]
 
     def scale(self, key: str) -> units.Scale:
-        return units.scale(self.unit(key), self.values(key), key)
+        if key not in self._scales:
+            self._scales[key] = units.scale(self.unit(key), self.values(key), key)
+        return self._scales[key]
 
     def values(self, key: str) -> list[float]:
         return [v for row in self.rows if (v := row.value(key)) is not None]
 
     def unit(self, key: str) -> str:
+        if key not in self._units:
+            self._units[key] = self._unit(key)
+        return self._units[key]
+
+    def _unit(self, key: str) -> str:
         given = (row.metric(key).get("unit") for row in self.rows if row.value(key) is not None)
         return str(next((u for u in given if u), ""))
 
     def name(self, key: str) -> str:
         """How people call it; a task metric of the user's own keeps its name."""
+        if key not in self._called:
+            self._called[key] = self._name(key)
+        return self._called[key]
+
+    def _name(self, key: str) -> str:
         base, _, stat = key.partition(".")
         if stat:
             return f"{self.name(base).removesuffix(' p50')} {stat}"
@@ -188,7 +241,7 @@ class View:
         own = next((row.metric(base).get("name") for row in self.rows if row.metric(base).get("name")), None)
         return str(own or LABELS.get(base) or _plain(base))
 
-    @property
+    @cached_property
     def task(self) -> str | None:
         """The name of the task metric, where any result has it."""
         given = (r.metric(k).get("name") for k in ("accuracy", "validation_accuracy") for r in self.rows)
@@ -252,6 +305,7 @@ def view(document: Mapping[str, Any]) -> View:
 def _rows(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Iterator[Row]:
     pairs = {(r["exporter"], r["backend"]) for r in results}
     usual = {e for e, _ in pairs if sum(e == other for other, _ in pairs) == 1}  # its backend goes without saying
+    devices = _devices(results)
     for index, result in enumerate(results):
         first = f"{result['variant']} {FORMATS.get(result['exporter'], result['exporter'])}"
         hidden = {"exporter", *shared} | ({"backend"} if result["exporter"] in usual else set())
@@ -259,8 +313,13 @@ def _rows(results: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> It
         rest = {k: _short(k, result[k]) for k in CELL[1:] if k not in hidden and result.get(k) is not None}
         file = [text for key, text in rest.items() if key in _OF_FILE]
         yield Row(
-            index=index, result=result, label=" ".join([first, *rest.values()]), file_label=" ".join([first, *file])
-        )
+            index=index, result=result, label=" ".join([first, *rest.values()]), file_label=" ".join([first, *file]),
+            on=None if result["device"] is None else devices.index(str(result["device"])),
+        )  # fmt: skip
+
+
+def _devices(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(r["device"]) for r in results if r["device"] is not None))
 
 
 def _interval(ci: Any) -> tuple[float, float] | None:

@@ -37,6 +37,8 @@ def bars(shown: View) -> Iterator[dict[str, Any]]:
         text, half = units.spread(measured, ci)
         yield {
             "label": row.label,
+            "index": row.index,
+            "on": row.on,
             "picked": row.pick is not None,
             "caveats": row.caveats,
             "measured": f"{text}×",

@@ -37,8 +37,11 @@ function curveTraces(data, rows, group) {
 
 function drawLatency(data, box) {
   const curves = element("latency-view").value === "ecdf", log = element("latency-log").checked;
-  const rows = data.rows, group = groupOf(rows), narrow = box.clientWidth < NARROW;
+  const all = ofDevice(data.rows), rows = all.slice(0, data.most), group = groupOf(data.rows), narrow = box.clientWidth < NARROW;
   element("latency-key").hidden = curves;
+  const left = element("latency-left");
+  left.hidden = all.length === rows.length;
+  left.textContent = `The fastest ${rows.length} of ${all.length} are drawn; any other is shown as a single result, and the table has them all.`;
   const range = rangeOf(rows.flatMap((r) => (curves ? [r.quantiles[0], r.quantiles[99]] : [r.quantiles[1], r.quantiles[99]])), log, 0.04);
   const step = narrow ? 42 : 25;
   const longest = Math.max(...rows.map((r) => r.label.length));
@@ -70,5 +73,5 @@ function startLatency() {
   const data = readData("latency-data");
   const draw = () => drawLatency(data, box);
   for (const id of ["latency-view", "latency-log"]) element(id).addEventListener("change", draw);
-  return draw;
+  return { draw };
 }

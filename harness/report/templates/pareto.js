@@ -25,8 +25,8 @@ function errorBars(points, axis, log) {
   };
 }
 
-function hoverText(point) {
-  const lines = point.texts.map(([name, text]) => `${plain(name)}  <b>${plain(text)}</b>`);
+function hoverText(point, axes) {
+  const lines = point.texts.flatMap((text, i) => (text === null ? [] : [`${plain(axes[i].name)}  <b>${plain(text)}</b>`]));
   const chance = point.chance === null ? [] : [`on the front  <b>${plain(point.chance)}</b>`];
   const caveats = point.caveats.length ? [`caveats: ${plain(point.caveats.join(", "))}`] : [];
   return [`<b>${plain(point.label)}</b>`, ...lines, ...chance, ...caveats].join("<br>");
@@ -60,8 +60,7 @@ function drawPareto(data, box) {
   const axes = new Map(data.axes.map((axis) => [axis.key, axis]));
   const x = axes.get(element("pareto-x").value), y = axes.get(element("pareto-y").value);
   const logs = { x: element("pareto-log-x").checked && x.log, y: element("pareto-log-y").checked && y.log };
-  const device = element("pareto-device") ? element("pareto-device").value : "";
-  const points = data.points.filter((p) => (!device || p.device === device) && p.values[x.key] && p.values[y.key]);
+  const points = ofDevice(data.points).filter((p) => p.values[x.key] && p.values[y.key]);
   const narrow = box.clientWidth < NARROW;
   const group = groupOf(data.points), formats = distinct(data.points.map((p) => p.format));
   const ends = (axis) => points.flatMap((p) => p.values[axis.key]);
@@ -78,7 +77,7 @@ function drawPareto(data, box) {
     traces.push({
       type: "scatter", mode: "markers", name: plain(name), x: mine.map((p) => at(p, x)), y: mine.map((p) => at(p, y)),
       error_x: errorBars(mine, x, logs.x), error_y: errorBars(mine, y, logs.y), marker: markersOf(mine, data, group, formats),
-      customdata: mine.map(hoverText), hovertemplate: "%{customdata}<extra></extra>", showlegend: false,
+      ids: mine.map((p) => p.index), customdata: mine.map((p) => hoverText(p, data.axes)), hovertemplate: "%{customdata}<extra></extra>", showlegend: false,
     });
     // an empty trace for the legend, so that its mark is plain whatever the first point's is
     traces.push({
@@ -130,10 +129,12 @@ function paretoLabels(points, front, x, y, ranges, logs, width, height) {
   return labels;
 }
 
-function startPareto() {
+// `opened`: what to do with the index of the result whose point was clicked
+function startPareto(opened) {
   const box = element("pareto-chart");
   if (!box) return null;
   const data = readData("pareto-data");
+  for (const point of data.points) point.values = Object.fromEntries(data.axes.map((axis, i) => [axis.key, point.values[i]]));
   const axes = new Map(data.axes.map((axis) => [axis.key, axis]));
   const suit = (side) => {
     const axis = axes.get(element(`pareto-${side}`).value), check = element(`pareto-log-${side}`);
@@ -146,7 +147,12 @@ function startPareto() {
     element(`pareto-${side}`).addEventListener("change", () => { suit(side); draw(); });
     element(`pareto-log-${side}`).addEventListener("change", draw);
   }
-  if (element("pareto-device")) element("pareto-device").addEventListener("change", draw);
   element("pareto-controls").addEventListener("submit", (event) => event.preventDefault());
-  return draw;
+  let listening = false; // plotly gives the box its `on` with the first drawing
+  return { draw: () => {
+    const done = draw();
+    if (!listening) box.on("plotly_click", ({ points }) => points[0] && points[0].id !== undefined && opened(points[0].id));
+    listening = true;
+    return done;
+  } };
 }

@@ -2,7 +2,11 @@
 
 function drawSustained(data, box) {
   const kind = data.kinds.find((k) => k.key === element("sustained-kind").value) || data.kinds[0];
-  const rows = data.rows.filter((row) => row.curves[kind.key].some((v) => v !== null)), narrow = box.clientWidth < NARROW;
+  const all = ofDevice(data.rows).filter((row) => row.curves[kind.key].some((v) => v !== null));
+  const rows = [...all].sort((a, b) => b.picked - a.picked).slice(0, data.most), narrow = box.clientWidth < NARROW;
+  const left = element("sustained-left");
+  left.hidden = all.length === rows.length;
+  left.textContent = `${rows.length} of ${all.length} curves are drawn; any other is shown as a single result.`;
   const dashes = ["solid", "dot", "dash", "dashdot"];
   const traces = rows.map((row, i) => ({
     type: "scatter", mode: "lines", x: row.minutes, y: row.curves[kind.key], name: plain(short(row.label, 42)), connectgaps: false,
@@ -30,5 +34,5 @@ function startSustained() {
   const draw = () => drawSustained(data, box);
   element("sustained-kind").addEventListener("change", draw);
   element("sustained-kind").form.addEventListener("submit", (event) => event.preventDefault());
-  return draw;
+  return { draw };
 }

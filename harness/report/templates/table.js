@@ -5,7 +5,8 @@ function sortTable(table, column) {
   const up = heads[column].getAttribute("aria-sort") !== "ascending";
   const numeric = heads[column].classList.contains("num");
   const key = (row) => row.cells[column].dataset.sort;
-  const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true }));
+  const words = new Intl.Collator(undefined, { numeric: true });
+  const compare = (a, b) => (numeric ? Number(a) - Number(b) : words.compare(a, b));
   const rows = [...table.tBodies[0].rows].sort((a, b) => {
     const [left, right] = [key(a), key(b)];
     if (left === "" || right === "") return (left === "") - (right === ""); // what was not measured stays last
@@ -13,17 +14,22 @@ function sortTable(table, column) {
   });
   heads.forEach((head, i) => head.setAttribute("aria-sort", i === column ? (up ? "ascending" : "descending") : "none"));
   table.tBodies[0].append(...rows);
+  arrange(table.tBodies[0]);
 }
 
 function filterTable(table, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  let seen = 0;
   for (const row of table.tBodies[0].rows) {
     const content = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => content.includes(word));
-    seen += row.hidden ? 0 : 1;
+    row.dataset.filtered = words.every((word) => content.includes(word)) ? "no" : "yes";
   }
-  element("table-count").textContent = `${seen} of ${table.tBodies[0].rows.length} results`;
+  arrange(table.tBodies[0]);
+  countRows(table);
+}
+
+function countRows(table) {
+  const rows = [...table.tBodies[0].rows], seen = rows.filter((row) => !row.hidden).length;
+  element("table-count").textContent = seen === rows.length ? `${seen} results` : `${seen} of ${rows.length} results`;
 }
 
 function showColumn(table, column, shown) {
@@ -32,7 +38,7 @@ function showColumn(table, column, shown) {
 
 function startTable() {
   const table = element("results-table");
-  if (!table) return;
+  if (!table) return () => {};
   [...table.tHead.rows[0].cells].forEach((head, i) => head.querySelector("button").addEventListener("click", () => sortTable(table, i)));
   element("table-filter").addEventListener("input", (event) => filterTable(table, event.target.value));
   element("table-filter").form.addEventListener("submit", (event) => event.preventDefault());
@@ -41,4 +47,5 @@ function startTable() {
   for (const box of boxes) box.addEventListener("change", () => apply(box));
   const before = boxes.map((box) => box.checked);
   element("table-all").addEventListener("change", (event) => boxes.forEach((box, i) => { box.checked = event.target.checked || before[i]; apply(box); }));
+  return () => countRows(table);
 }
