@@ -174,3 +174,8 @@ def test_a_reason_names_no_address_and_a_variant_keeps_its_name() -> None:
     assert '"experiment": "small"' in told
     assert "is gone" in told
     assert discreet(said, True, names_of(session)) == said
+
+
+def test_a_label_of_four_numbers_is_no_address() -> None:
+    told = discreet({"label": "1.4.0.2", "reason": "no answer from 192.168.1.20:5555"}, False)
+    assert told == {"label": "1.4.0.2", "reason": "no answer from …"}

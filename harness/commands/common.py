@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,20 +58,32 @@ _ADDRESS = re.compile(
 
 def discreet(value: Any, identify: bool, names: Mapping[str, str] | None = None) -> Any:
     """The same value, its texts without absolute paths (they tell a user's name; a path keeps its last part) and
-    addresses; where a reason is told, also without `names` (each becomes what stands for it)."""
-    if identify:
+    addresses, but for labels; where a reason is told, also without `names` (each becomes what stands for it)."""
+    if identify or value is None or type(value) in _NO_TEXT:  # most of a large document: told apart first
         return value
     if isinstance(value, str):
-        value = _ABSOLUTE.sub(lambda m: "…" if _HOME.fullmatch(m[0]) else "…/" + Path(m[0]).name, value)
-        return _ADDRESS.sub("…", value)
+        return _discreet_text(value)
     if isinstance(value, Mapping):
         return {
-            key: discreet(_without(item, names or {}) if key in _TOLD else item, identify, names)
+            key: item
+            if key in _OWN_WORDS
+            else discreet(_without(item, names or {}) if key in _TOLD else item, identify, names)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [discreet(item, identify, names) for item in value]
     return value
+
+
+#: what the user called a release: 1.4.0.2 is no address there
+_OWN_WORDS = ("label",)
+_NO_TEXT = frozenset((float, int, bool))
+
+
+@lru_cache(maxsize=1 << 16)
+def _discreet_text(text: str) -> str:
+    text = _ABSOLUTE.sub(lambda m: "…" if _HOME.fullmatch(m[0]) else "…/" + Path(m[0]).name, text)
+    return _ADDRESS.sub("…", text)
 
 
 #: where a message of a device, or about it, may stand; elsewhere the same word may be a variant's name

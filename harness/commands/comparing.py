@@ -193,15 +193,18 @@ def document(of: Sides, compared: Sequence[Compared], sessions: Sequence[Session
     found = {
         "schema": 1,
         "experiment": of.experiment,
-        "base": of.base,
-        "head": of.head,
         "sessions": {"base": [d.session for d in of.base_digests], "head": [d.session for d in of.head_digests]},
         "simulated": any(d.simulated for d in both),
         "verdict": judging.verdict(compared, asked.allow_missing),
         "comparisons": judging.as_json(called),
         "notes": [],
     }
-    return dict(discreet(found, asked.identify, names))
+    labels = {digest.label for digest in both}
+    called_sides = {
+        side: name if name in labels else discreet(name, asked.identify)  # a label such as 1.4.0.2 is no address
+        for side, name in (("base", of.base), ("head", of.head))
+    }
+    return called_sides | dict(discreet(found, asked.identify, names))
 
 
 def present(shown: Mapping[str, Any], asked: Asked) -> None:

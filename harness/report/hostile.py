@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup
@@ -25,12 +26,13 @@ def clean(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):
-        return {clean_text(str(k)): clean(v) for k, v in value.items()}
+        return {clean_text(str(k)): v if type(v) in _HARMLESS else clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
+        return [v if type(v) in _HARMLESS else clean(v) for v in value]
     return value
 
 
+@lru_cache(maxsize=1 << 16)
 def clean_text(text: str) -> str:
     if len(text) <= _LONGEST and text.isascii() and text.isprintable():
         return text
