@@ -302,6 +302,13 @@ def test_budgets_are_judged_for_the_pick(based: Lab, budgets: Any, code: int, wi
     assert [(b["variant"], b["within"]) for b in found["budgets"]] == [("int8", within)]
 
 
+def test_a_gate_from_which_nothing_can_ship_is_not_green(based: Lab) -> None:
+    pick = {"minimize": "latency_ms", "where": ["latency_ms <= 1"], "confidence": 0.9}
+    code, found = gate(based, based.package("same", SAME, sizes=SIZES, build="v1", pick=pick), "--repeats", "3")
+    assert code == 1
+    assert found["failures"] == ["no variant fits the pick's constraints"]
+
+
 def test_without_a_pick_every_variant_keeps_to_the_budget(based: Lab) -> None:
     source = based.package("same", SAME, sizes=SIZES, build="v1", budgets={"latency_ms": 5.5})
     code, found = gate(based, source, "--repeats", "3")

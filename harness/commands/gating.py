@@ -231,6 +231,8 @@ def _told(found: Evidence, asked: Asked) -> int:
     budgets = budgeting.judged(cells, experiment.get("budgets") or {}, shipped)
     lost = comparing.short_of(found.session, asked.identify)
     failures = _failures(compared, budgets, alarms, asked)
+    if shipped is not None and not shipped:
+        failures.append("no variant fits the pick's constraints")
     gaps = [*lost, *_gaps(compared, budgets, asked)]
     shown |= {
         "passed": not failures and not gaps,

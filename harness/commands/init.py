@@ -35,6 +35,7 @@ measure:
 
 objectives: [latency_ms, peak_memory_bytes, size_bytes{accuracy}]
 pick: {{minimize: latency_ms{where}}}
+# budgets: {{latency_ms.p95: 40}}         # what `harness gate` holds the pick to, in the metric's unit
 """
 
 TRAINED = """\
