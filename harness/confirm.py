@@ -197,6 +197,8 @@ def _pairs_measured(
 
 
 def _told(row: Compared | None, missing: str | None, session: Session) -> _Again:
+    if row is not None and row.outcome == "inconclusive" and row.ci95 is None:
+        return _Again(reason=row.reason)  # nothing that a verdict could be taken back by
     if row is not None and row.outcome not in ("missing", "incomparable"):
         return _Again(row=row)
     away = next((f"{d.spec.name} was not reached: {d.unreached}" for d in session.devices if d.unreached), None)

@@ -329,9 +329,34 @@ def test_an_accuracy_without_any_interval_gets_no_verdict() -> None:
     assert (found.outcome, found.ci95) == ("inconclusive", None) and "there is no interval" in str(found.reason)
 
 
-def test_an_accuracy_of_zero_has_no_ratio() -> None:
-    found = row(both(accurate([0.0] * 9), accurate([1.0] * 9)), "accuracy")
-    assert (found.outcome, found.ratio) == ("inconclusive", None) and "not positive" in str(found.reason)
+def test_an_accuracy_of_zero_has_no_ratio_and_is_judged_all_the_same() -> None:
+    half = [1.0, 0.0] * 45
+    fallen = row(both(accurate(half), accurate([0.0] * 90)), "accuracy")
+    assert (fallen.outcome, fallen.ratio, fallen.ci95) == ("worse", None, None)
+    risen = row(both(accurate([0.0] * 90), accurate(half)), "accuracy")
+    assert (risen.outcome, risen.ratio) == ("better", None) and "not positive" in str(risen.reason)
+
+
+@pytest.mark.parametrize(("side", "outcome"), [("head", "missing"), ("base", "same")])
+def test_what_the_newest_session_of_a_release_broke_is_not_hidden_by_an_older_one(side: str, outcome: str) -> None:
+    good = one(metrics={"size_bytes": exact(100)})
+    broken = replace(good, status="failed", reason="wrong output")
+    sides = {"base": [session("1", good)], "head": [session("2", good)]}
+    sides[side].append(session("3", broken, created_utc="2027"))
+    [found] = compare(sides["base"], sides["head"], [])
+    assert found.outcome == outcome
+    assert str(found.reason).startswith(side) and "wrong output" in str(found.reason)
+
+
+def test_sessions_of_another_file_than_the_newest_are_left_out_and_told() -> None:
+    def cell(file: str, level: float) -> CellDigest:
+        return one(artifact_sha256=file, metrics={"latency_ms": noisy(level)})
+
+    old = [session(str(i), cell("a", 1.0)) for i in range(3)]
+    head = [*old[1:], session("9", cell("b", 2.0), created_utc="2027")]
+    found = row(compare(old[:1], head, []), "latency_ms")
+    assert found.ratio == pytest.approx(2.0, rel=0.05)
+    assert "2 of 3 sessions left out (they measured another file)" in str(found.reason)
 
 
 # conditions
@@ -500,7 +525,7 @@ def test_a_metric_of_one_side_only_is_missing_and_of_none_is_nothing() -> None:
 
 
 def test_a_failed_session_beside_a_usable_one_is_said() -> None:
-    head = [session("2", one()), session("3", one(status="failed", reason="crashed", metrics={}))]
+    head = [session("2", one(status="failed", reason="crashed", metrics={})), session("3", one())]
     found = row(compare([session("1", one())], head, []))
     assert found.outcome == "inconclusive" and "head: 1 of 2 sessions left out (failed: crashed)" in str(found.reason)
 

@@ -5,7 +5,7 @@ What could not be judged holds as little as what is over: `within` is None then,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.analyze.digest import ALSO, JUDGED, CellDigest, Known
@@ -71,15 +71,26 @@ def _judged(cells: Sequence[CellDigest], metric: str, bound: float, shipped: Seq
         return rows or [_because(nothing, "nothing was measured that could ship")]
     rows = []
     for cell in shipped:
-        if (found := known.get(cell)) is None:
-            rows.append(Budgeted(cell=cell, device=None, metric=metric, bound=bound, reason="what ships has no result"))
+        if alike := [found for own, found in known.items() if own == _in_case(cell, own.input)]:
+            rows += [_of_cell(found, metric, bound) for found in alike]
         else:
-            rows.append(_of_cell(found, metric, bound))
+            rows.append(Budgeted(cell=cell, device=None, metric=metric, bound=bound, reason="what ships has no result"))
+    picked = {cell.device_id for cell in shipped}
+    without = {c.cell.device_id: c.device for c in cells if rows and c.cell.device_id not in picked}
+    rows += [
+        Budgeted(cell=None, device=device, metric=metric, bound=bound, reason=f"nothing was picked on {device}")
+        for device in without.values()
+    ]
     return rows or [_because(nothing, "nothing was picked that could ship")]
 
 
 def _because(row: Budgeted, reason: str) -> Budgeted:
     return Budgeted(cell=row.cell, device=row.device, metric=row.metric, bound=row.bound, reason=reason)
+
+
+def _in_case(cell: Cell, case: str) -> Cell:
+    """A pick over several input cases names none of them."""
+    return replace(cell, input=case) if cell.input == "*" else cell
 
 
 def _of_cell(found: CellDigest, metric: str, bound: float) -> Budgeted:

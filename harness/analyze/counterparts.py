@@ -109,16 +109,29 @@ def _planned_alike(one: CellDigest, two: CellDigest) -> bool:
 
 
 def _pair(cell: Cell, one: _Side, two: _Side) -> Counterparts | None:
-    base, head = one.usable(cell), two.usable(cell)
+    base, of_base = _of_newest_file(one.usable(cell), "base")
+    head, of_head = _of_newest_file(two.usable(cell), "head")
     device = next(c.device for side in (two, one) if (c := side.newest(cell)))
+    broken = two.newest(cell)
+    if base and head and broken is not None and broken.status == "failed":
+        # an older session of the label may have been good: it is not what is to be released
+        return Counterparts(cell=cell, device=device, missing=f"head: {_said(broken.status, broken.reason)}")
     if base and head:
-        notes = [note for side, used in ((one, base), (two, head)) if (note := _left_out(side, cell, len(used)))]
+        notes = [note for side in (one, two) if (note := _left_out(side, cell, len(side.usable(cell))))]
+        notes += [note for note in (of_base, of_head) if note]
         return Counterparts(cell=cell, device=device, base=tuple(base), head=tuple(head), notes=tuple(notes))
     known = [_status(side, cell) for side in (one, two)]
     if {status for status, _ in known} <= {"skipped", None}:
         return None
     reason = "; ".join(why for _, why in known if why)
     return Counterparts(cell=cell, device=device, base=tuple(base), head=tuple(head), missing=reason)
+
+
+def _of_newest_file(usable: list[There], name: str) -> tuple[list[There], str | None]:
+    """The sessions that measured the same file as the newest one: two files have no figure in common."""
+    same = [t for t in usable if t.found.artifact_sha256 == usable[-1].found.artifact_sha256]
+    lost = len(usable) - len(same)
+    return same, f"{name}: {lost} of {len(usable)} sessions left out (they measured another file)" if lost else None
 
 
 def _status(side: _Side, cell: Cell) -> tuple[str | None, str]:

@@ -25,7 +25,7 @@ from harness.metrics import ALSO as ALSO
 from harness.metrics import JUDGED as JUDGED
 from harness.types import BASE_SUFFIX, Cell, Run, Session, Status
 
-VERSION = 1
+VERSION = 2
 Floats = NDArray[np.float64]
 #: metrics that explain a change
 EXPLAINING = ("macs", "parameters", "sparsity", "delegated_fraction", "output_sqnr_db")
@@ -183,7 +183,8 @@ def _conditions(session: Session, row: Row, result: Mapping[str, Any]) -> dict[s
         "runtime": result["runtime"] or "",
         "loader": ", ".join(sorted(loaders)),
         "inputs": ", ".join(file.sha256[:12] for file in check.inputs) if check else "",
-        "settings": ", ".join(f"{k}={v}" for k, v in sorted(dict(prepared.get("set", {})).items())),
+        "settings": ", ".join(f"{k}={v}" for k, v in sorted(dict(prepared.get("set", {})).items()))
+        or ("none" if "set" in prepared else ""),
         "energy source": str(energy.get("source") or "") if "absent" not in energy else "",
     }
     return {factor: said for factor, said in known.items() if said}

@@ -139,12 +139,13 @@ def _binding(
     None where nothing binds: the pick would be the same without any constraint."""
     gains: list[tuple[float, str]] = []
     everyone = _ordered(candidates, places)
+    first = _ordered([c for c in candidates if c.fits()], places)[0]  # `_better` may have put another before it
     rank = {c.name: i for i, c in enumerate(everyone)}
-    if everyone[0] is best:
+    if everyone[0] is first:
         return None
     for constraint in where:
         relaxed = _ordered([c for c in candidates if c.fits(without=constraint)], places)
-        if relaxed[0] is not best:
+        if relaxed[0] is not first:
             gains.append((rank[relaxed[0].name], str(constraint)))
     if gains:
         return min(gains)[1]

@@ -26,9 +26,9 @@ def sampled(
     one, two = known
     assert one.value is not None and two.value is not None
     found = Judgement(outcome="inconclusive", design="unpaired", base=one.value, head=two.value)
-    ratio = ratio_of(one.value, two.value)
-    if ratio is None:
-        return replace(found, reasons=(NO_RATIO,))
+    # relative to the base's size: a metric may be 0 (everything wrong), or negative (a log-likelihood)
+    scale = abs(one.value) or 1.0
+    ratio, change = ratio_of(one.value, two.value), 1 + (two.value - one.value) / scale
     scores = (base.found.samples, head.found.samples)
     why_apart = _why_apart(base, head, *scores, same_inputs)
     if _same_file(base.found, head.found) and one.value == two.value and np.array_equal(*scores):
@@ -46,10 +46,12 @@ def sampled(
         p_value = None if difference is None else _p_value(two.value - one.value, difference)
     if difference is None:
         return replace(found, ratio=ratio, reasons=(f"{why_apart or 'one sample'}: there is no interval",))
-    low, high = (one.value + difference[0]) / one.value, (one.value + difference[1]) / one.value
-    outcome, why = verdict_of(ratio, (low, high), lower_is_better, threshold)
+    low, high = 1 + difference[0] / scale, 1 + difference[1] / scale
+    outcome, why = verdict_of(change, (low, high), lower_is_better, threshold)
+    if ratio is None:
+        why = (*why, NO_RATIO)
     return replace(
-        found, outcome=outcome, ratio=ratio, ci95=(low, high), p_value=p_value,
+        found, outcome=outcome, ratio=ratio, ci95=(low, high) if ratio is not None else None, p_value=p_value,
         minimum_detectable=(Z95 + _Z80) * (high - low) / (2 * Z95),
         reasons=(*why, *((f"not paired by sample: {why_apart}",) if why_apart else ())),
     )  # fmt: skip

@@ -39,7 +39,7 @@ def raised(series: Sequence[Series], baseline: str, compared: Sequence[Compared]
         if row is not None and row.outcome == "worse":
             told = dataclasses.replace(change, reason="it is worse than the baseline, too")
             found.append(Raised(series=one, change=told, compared=True))
-        elif paired and row is not None and row.outcome in ("same", "better"):
+        elif paired and row is not None and row.design != "unpaired" and row.outcome in ("same", "better"):
             said = f"beside the baseline, in the same blocks, it is {row.outcome}"
             denied = dataclasses.replace(change, confirmed=False, reason=said)
             found.append(Raised(series=one, change=denied, compared=True))

@@ -13,7 +13,10 @@ from harness import confirm as confirming
 from harness import pairs, pipeline, records
 from harness.analyze import compare as judging
 from harness.analyze.compare import Compared
+from harness.analyze.counterparts import EVERY_DEVICE
 from harness.analyze.digest import Digest
+from harness.analyze.judge import ONCE
+from harness.analyze.judgement import threshold_of
 from harness.commands import sides
 from harness.commands.common import artifacts_folder, discreet, emit, names_of, store_url
 from harness.commands.sides import Sides
@@ -26,7 +29,7 @@ from harness.quiet import stdout_to_stderr
 from harness.screen import Screen
 from harness.settings import Settings
 from harness.store import Store
-from harness.types import Session
+from harness.types import Cell, Session
 
 #: conditions that may be let differ, as analyze/digest.py names them
 FACTORS = ("os", "runner", "runtime", "loader", "inputs", "settings", "energy source")
@@ -137,10 +140,16 @@ def confirmed(
 
 def exit_code(compared: Sequence[Compared], asked: Asked) -> int:
     """1 what must not be, 3 what cannot be told or is missing beyond the allowance, else 0."""
-    outcomes = {row.outcome for row in compared}
-    if "worse" in outcomes or asked.fail_on in outcomes:
+    if any(row.outcome == "worse" for row in compared) or open_questions(compared, asked):
         return 1
     return 3 if judging.verdict(compared, asked.allow_missing) == "incomparable" else 0
+
+
+def open_questions(compared: Sequence[Compared], asked: Asked) -> int:
+    """How many `inconclusive` rows fail, where they are to; what is measured once a session is never conclusive."""
+    if asked.fail_on != "inconclusive":
+        return 0
+    return sum(row.outcome == "inconclusive" and row.metric not in ONCE for row in compared)
 
 
 def short_of(session: Session, identify: bool) -> list[str]:
@@ -176,7 +185,21 @@ def with_apart(
         why = f"not paired: {apart[key_of(row.cell)]}"
         return dataclasses.replace(row, reason=f"{why}; {row.reason}" if row.reason else why)
 
-    return [r for r in paired if key_of(r.cell) not in apart] + [told(row) for row in (*fallback, *left)]
+    lost = [gone(key, why) for key, why in apart.items() if key not in covered | {key_of(r.cell) for r in left}]
+    return [r for r in paired if key_of(r.cell) not in apart] + [told(row) for row in (*fallback, *left)] + lost
+
+
+def gone(key: pairs.Key, why: str) -> Compared:
+    """A build of one side alone, of which nothing is stored of the devices that were measured."""
+    variant, seed, exporter, backend, case = key
+    cell = Cell(
+        variant=variant, seed=seed, exporter=exporter, backend=backend, input=case, device_id="", threads=None,
+        cpus="any",
+    )  # fmt: skip
+    return Compared(
+        cell=cell, device=EVERY_DEVICE, metric=judging.EVERY_METRIC, design=None, base=None, head=None,
+        outcome="missing", threshold=threshold_of(judging.EVERY_METRIC), reason=why,
+    )  # fmt: skip
 
 
 # -- the answer ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from harness.analyze import compare as judging
 from harness.analyze import history as tracking
 from harness.analyze.budgets import Budgeted
 from harness.analyze.compare import Compared
+from harness.analyze.judge import ONCE
 from harness.commands import alarms as alarming
 from harness.commands import beside, comparing, sides
 from harness.commands.alarms import Raised
@@ -153,11 +154,12 @@ def _measured(
         store.close()
     thresholds = head.experiment.get("thresholds") or None
     compared = judging.compare([old], [new], all_of, across=across, thresholds=thresholds)
-    stored: list[Compared] = []
-    if both.apart:
-        stored = judging.compare(before, [new], all_of, across=across, thresholds=thresholds)
+    stored = judging.compare(before, [new], all_of, across=across, thresholds=thresholds)
     here = {device.facts.device_id for device in session.devices if device.facts}
-    merged = _of_variants(comparing.with_apart(compared, both.apart, stored, here), variants)
+    merged = comparing.with_apart(compared, both.apart, stored, here)
+    told = {row.cell for row in merged}  # what was measured of the baseline, and is on neither side now
+    merged += [r for r in stored if r.outcome == "missing" and r.cell not in told and r.cell.device_id in here]
+    merged = _of_variants(merged, variants)
     called = label or f"{sides.RUN}{session.id[:8]}"
     of = Sides(experiment=name, base=baseline, head=called, base_digests=(*before, old), head_digests=(new,))
     away = {c.device for d in before for c in d.cells if c.cell.device_id and c.cell.device_id not in here}
@@ -228,10 +230,13 @@ def _told(found: Evidence, asked: Asked) -> int:
     finally:
         store.close()
     cells = [cell for digest in found.of.head_digests[-1:] for cell in digest.cells]
+    if shipped is not None and asked.devices:  # what is not asked about is not judged
+        asked_for = {cell.cell.device_id for cell in cells}
+        shipped = [cell for cell in shipped if cell.device_id in asked_for]
     budgets = budgeting.judged(cells, experiment.get("budgets") or {}, shipped)
     lost = comparing.short_of(found.session, asked.identify)
     failures = _failures(compared, budgets, alarms, asked)
-    if shipped is not None and not shipped:
+    if shipped is not None and not shipped and any(cell.status == "ok" for cell in cells):
         failures.append("no variant fits the pick's constraints")
     gaps = [*lost, *_gaps(compared, budgets, asked)]
     shown |= {
@@ -267,7 +272,7 @@ def _failures(
 ) -> list[str]:
     counts = {
         "worse": sum(row.outcome == "worse" for row in compared),
-        "inconclusive": sum(row.outcome == "inconclusive" for row in compared) * (asked.fail_on == "inconclusive"),
+        "inconclusive": comparing.open_questions(compared, asked),
         "over budget": sum(b.within is False for b in budgets),
         "worse since an earlier release": sum(a.change.confirmed is True and not a.compared for a in alarms),
     }
@@ -278,11 +283,19 @@ def _gaps(compared: Sequence[Compared], budgets: Sequence[Budgeted], asked: Aske
     """What keeps the gate from being green though nothing is known to be worse."""
     if not any(row.outcome in ("worse", "better", "same", "inconclusive") for row in compared):
         return ["nothing was compared"]
+    if blind := [row for row in compared if _tells_nothing(row)]:
+        return [f"{len(blind)} without any interval: {blind[0].reason or 'one run has none'}"]
     counts = {what: sum(row.outcome == what for row in compared) for what in ("missing", "incomparable")}
     beyond = sum(counts.values()) > asked.allow_missing
     unjudged = sum(b.within is None for b in budgets)
     budget = f"{unjudged} budget{'s' if unjudged > 1 else ''} cannot be judged"
     return [*(f"{n} {what}" for what, n in counts.items() if n and beyond), *([budget] if unjudged else [])]
+
+
+def _tells_nothing(row: Compared) -> bool:
+    """What is measured by runs, and not often enough that anything could be seen. (A task metric without a score per
+    sample never has an interval.)"""
+    return row.outcome == "inconclusive" and row.ci95 is None and row.metric not in (*ONCE, "accuracy")
 
 
 def _budget_rows(budgets: Sequence[Budgeted], experiment: Mapping[str, Any], asked: Asked) -> list[dict[str, Any]]:

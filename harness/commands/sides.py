@@ -64,6 +64,10 @@ def resolve(store: Store, base: str, head: str, experiment: str | None) -> Sides
         [found] if found is not None else records.labelled(store, chosen, side)
         for side, found in zip((base, head), named, strict=True)
     ]
+    if [d.session for d in sides[0]] == [d.session for d in sides[1]]:
+        return _within(store, base if base.startswith(RUN) else head)
+    if {d.session for d in sides[0]} & {d.session for d in sides[1]}:
+        raise UsageError(f"{base} and {head} share a session", "name two sessions, or two labels")
     return Sides(
         experiment=chosen, base=base, head=head, base_digests=tuple(sides[0]), head_digests=tuple(sides[1])
     )
