@@ -14,6 +14,7 @@ from harness import confirm as confirming
 from harness import lanes, work
 from harness.analyze import compare as judging
 from harness.analyze import history as tracking
+from harness.analyze import results
 from harness.analyze.compare import Compared
 from harness.analyze.history import Change, Point, Series
 from harness.commands import alarms as alarming
@@ -23,7 +24,7 @@ from harness.report.compare_text import SIMULATED
 from harness.sim import world as worlds
 from harness.store import Store
 from harness.types import Cell, DeviceSpec
-from tests.release_kit import SAME, SLOWER, Lab, enter
+from tests.release_kit import DEVICES, SAME, SLOWER, Lab, enter
 from tests.session_kit import schema
 
 SIZES = {"fp32": 1000, "int8": 300}
@@ -492,3 +493,63 @@ def test_only_pairs_speak_against_the_history(outcome: Any, paired: bool, decide
     (found,) = alarming.raised([series], "v0", [row] if outcome else [], paired)
     assert (found.compared, found.change.confirmed) == (decided, confirmed)
     assert alarming.raised([series], "v1", [], paired) == []  # the baseline accepted it
+
+
+# -- what must not be green -------------------------------------------------------------------------------------------
+
+
+def test_one_pair_tells_nothing_and_is_not_green(based: Lab) -> None:
+    source = based.package("slow", {"fp32": 10.0, "int8": 15.0}, sizes=SIZES, build="v9")
+    code, found = gate(based, source, "--repeats", "1")
+    assert code == 3
+    assert any("without any interval" in why for why in found["failures"])
+
+
+def test_one_pair_does_not_take_a_regression_back(based: Lab) -> None:
+    based.release("v9", {"fp32": 10.0, "int8": 15.0}, sizes=SIZES)
+    assert based("compare", "v1", "v9") == 1
+    assert based("compare", "v1", "v9", "--confirm", "--repeats", "1") == 1
+
+
+def test_what_the_device_now_skips_is_missing(based: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = results.verdict
+
+    def skips(row: Any, *more: Any) -> Any:
+        return ("skipped", "needs QnnBackend") if row.build.variant.startswith("int8") else real(row, *more)
+
+    source = based.package("other", {"fp32": 10.0, "int8": 50.0}, sizes=SIZES, build="v9")
+    monkeypatch.setattr(results, "verdict", skips)
+    code, found = gate(based, source, "--repeats", "3")
+    assert code == 3
+    assert [r["variant"] for r in found["comparisons"] if r["outcome"] == "missing"] == ["int8"]
+
+
+def test_a_variant_that_is_gone_is_missing_on_another_device_too(lab: Lab) -> None:
+    lab.release("v7", {**SAME, "old": 7.0}, devices=["pi"])
+    assert lab("baseline", "set", "v7") == 0
+    code, found = gate(lab, lab.package("rest", SAME, build="v7", devices=["pi2"]), "--repeats", "3")
+    assert code == 3
+    assert "old" in {r["variant"] for r in found["comparisons"] if r["outcome"] == "missing"}
+
+
+def test_a_device_on_which_nothing_fits_keeps_no_budget(based: Lab) -> None:
+    pick = {"minimize": "latency_ms", "where": ["latency_ms <= 5.5"], "confidence": 0.9}
+    based.folder.joinpath("devices.yaml").write_text(
+        DEVICES.replace("seed=5&run_sd=0.005", "seed=5&run_sd=0.3")  # too restless for any constraint to hold
+    )
+    more = {"pick": pick, "devices": ["pi", "pi2"], "budgets": {"latency_ms": 5.5}}
+    code, found = gate(based, based.package("two", SAME, sizes=SIZES, build="v1", **more), "--repeats", "3")
+    assert code == 3
+    assert "nothing was picked on pi2" in {b["reason"] for b in found["budgets"]}
+
+
+def test_a_gate_that_was_cut_off_does_not_say_that_nothing_fits(based: Lab) -> None:
+    source = based.package("same", SAME, sizes=SIZES, build="v1", pick={"minimize": "latency_ms", "where": []})
+    code, found = gate(based, source, "--max-minutes", "0", "--repeats", "3")
+    assert code == 3 and not any("fits" in why for why in found["failures"])
+
+
+def test_a_side_is_not_compared_with_itself(based: Lab) -> None:
+    own = f"run:{run_id(based, 'v1')}"
+    for pair in (("v1", "v1"), (own, "v1"), ("v1", own), (own, own)):
+        assert based("compare", *pair) == 2, pair
