@@ -45,6 +45,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="List everything, not onl
 OfDeviceOption = Annotated[
     list[str] | None, typer.Option("--device", help="Only this device (again for more); of files: where to measure.")
 ]
+OnDeviceOption = Annotated[list[str] | None, typer.Option("--device", help="Only this device (again for more).")]
 OfExperimentOption = Annotated[
     str | None, typer.Option("--experiment", help="The experiment; default that of the newest session.")
 ]
@@ -154,7 +155,7 @@ def history(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Only this metric (again for more).")
     ] = None,
-    device: OfDeviceOption = None,
+    device: OnDeviceOption = None,
     variant: VariantOption = None,
     experiment: OfExperimentOption = None,
     confirm: ConfirmOption = False,

@@ -382,7 +382,7 @@ def test_only_the_variants_asked_for(based: Lab) -> None:
 def test_the_baseline_itself_is_no_release_to_gate(based: Lab) -> None:
     source = based.package("same", SAME, sizes=SIZES, build="v1")
     based.says(2, "gate", source, "--label", "v1", names="the baseline itself")
-    based.says(3, "gate", "--label", "v1", "--experiment", "demo", names=("the baseline itself", "harness gate CONFIG"))
+    based.says(2, "gate", "--label", "v1", "--experiment", "demo", names="the baseline itself")
 
 
 def test_the_first_gate_tells_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,12 +427,16 @@ def alarm(lab: Lab, monkeypatch: pytest.MonkeyPatch, variant: str = "int8") -> N
     real = tracking.history
 
     def with_change(stored: Any, *args: Any, **more: Any) -> Any:
-        change = Change(at=len(real(stored)[0].points) - 1, ratio=1.07, p_value=1e-6, worse=True)
+        at = len(real(stored)[0].points) - 1
+        change = Change(at=at, ratio=1.07, p_value=1e-6, worse=True)
         return [
-            dataclasses.replace(s, changes=(change,))
+            dataclasses.replace(s, changes=(change,), points=(*s.points[:at], raised(s.points[at])))
             for s in real(stored, *args, **more)
             if s.cell.variant == variant and s.metric == "latency_ms"
         ]
+
+    def raised(point: Point) -> Point:
+        return dataclasses.replace(point, relative=(point.relative or 1.0) * 1.07, left_out=None)
 
     monkeypatch.setattr(tracking, "history", with_change)
 
@@ -442,7 +446,7 @@ def test_an_alarm_that_the_pairs_deny_is_told_and_does_not_fail(based: Lab, monk
     source = based.package("same", SAME, sizes=SIZES, build="v1")
     code, found = gate(based, source, "--label", "v4", "--confirm")
     assert code == 0
-    assert [(a["variant"], a["label"], a["confirmed"]) for a in found["alarms"]] == [("int8", "v4", False)]
+    assert [(a["variant"], a["label"], a["confirmed"]) for a in found["alarms"]] == [("int8", "v4", None)]
     assert "in the same blocks, it is same" in found["alarms"][0]["reason"]
 
 
@@ -473,14 +477,14 @@ CELL = Cell(
 @pytest.mark.parametrize(
     ("outcome", "paired", "decided", "confirmed"),
     [
-        ("same", True, True, False), ("better", True, True, False), ("inconclusive", True, False, None),
+        ("same", True, True, None), ("better", True, True, None), ("inconclusive", True, False, None),
         ("same", False, False, None), ("worse", False, True, None), ("worse", True, True, None),
         (None, True, False, None),
     ],
 )  # fmt: skip
 def test_only_pairs_speak_against_the_history(outcome: Any, paired: bool, decided: bool, confirmed: Any) -> None:
     points = tuple(
-        Point(label=f"v{i}", sessions=("s",), created_utc=str(i), value=1.0, relative=1.0, runs=5, segment=0)
+        Point(label=f"v{i}", sessions=("s",), created_utc=str(i), value=1.0, relative=1.0 + i / 10, runs=5, segment=0)
         for i in range(2)
     )
     change = Change(at=1, ratio=1.1, p_value=1e-6, worse=True)
@@ -547,6 +551,24 @@ def test_a_gate_that_was_cut_off_does_not_say_that_nothing_fits(based: Lab) -> N
     source = based.package("same", SAME, sizes=SIZES, build="v1", pick={"minimize": "latency_ms", "where": []})
     code, found = gate(based, source, "--max-minutes", "0", "--repeats", "3")
     assert code == 3 and not any("fits" in why for why in found["failures"])
+
+
+def test_a_metric_that_the_plan_no_longer_has_is_missing(lab: Lab) -> None:
+    lab.release("m", SAME, sizes=SIZES, build="v1", plan={"memory": True})
+    assert lab("baseline", "set", "m") == 0
+    code, found = gate(lab, lab.package("less", SAME, sizes=SIZES, build="v1"), "--repeats", "3")
+    assert code == 3
+    assert {r["metric"] for r in found["comparisons"] if r["outcome"] == "missing"} == {"peak_memory_bytes"}
+
+
+def test_a_device_that_the_experiment_no_longer_names_is_missing_unless_asked_so(lab: Lab) -> None:
+    lab.release("two", SAME, sizes=SIZES, build="v1", devices=["pi", "pi2"])
+    assert lab("baseline", "set", "two") == 0
+    source = lab.package("one", SAME, sizes=SIZES, build="v1", devices=["pi"])
+    code, found = gate(lab, source, "--repeats", "3")
+    assert code == 3
+    assert {r["device"] for r in found["comparisons"] if r["outcome"] == "missing"} == {"pi2"}
+    assert gate(lab, source, "--repeats", "3", "--device", "pi")[0] == 0
 
 
 def test_a_side_is_not_compared_with_itself(based: Lab) -> None:

@@ -381,3 +381,13 @@ def test_cells_on_two_devices_are_two_series() -> None:
     assert [(s.cell, s.device) for s in history(stored, ["latency_ms"])] == [
         (cell("int8"), "phone"), (cell("int8", device_id="d2"), "pi"),
     ]  # fmt: skip
+
+
+def test_releases_that_were_rejected_and_taken_back_are_no_alarm_for_the_next() -> None:
+    levels = [*[5.0] * 10, *[5.5] * 4]
+    rejected = [release(n, level) for n, level in enumerate(levels)]
+    assert changes(series(rejected)) == [("v10", True)]
+    assert [s.cell.variant for s, _ in alarms(history(rejected, ["latency_ms"]))] == ["int8"]
+    taken_back = [*rejected, release(len(levels), 5.0)]
+    assert changes(series(taken_back)) == [("v10", True)]
+    assert alarms(history(taken_back, ["latency_ms"])) == []

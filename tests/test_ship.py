@@ -136,6 +136,10 @@ def test_an_older_shipment_is_replaced_and_a_place_that_cannot_be_written_is_sai
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
         refuse_file(tmp_path / "file")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "manifest.json").write_text('{"schema": 1, "builds": []}')
+    with pytest.raises(UsageError, match=r"a manifest\.json of something else"):
+        refuse_file(tmp_path / "package")
     with pytest.raises(StoreError, match="cannot write"):
         shipped(files, tmp_path / "file" / "below")
 

@@ -118,7 +118,7 @@ def _family(found: Sequence[Compared]) -> list[Compared]:
     out = []
     for row, value in zip(found, q, strict=True):
         if value is not None and value > ALPHA and row.outcome in ("worse", "better"):
-            why = f"seemed {row.outcome}, but is not sure enough among {tested} comparisons (q = {value:.2f})"
+            why = f"seemed {row.outcome}, but is not sure enough among {tested} comparisons (q = {value:.3f})"
             row = replace(row, outcome="inconclusive", moved=(), reason="; ".join(filter(None, (why, row.reason))))
         out.append(replace(row, q_value=value))
     return out

@@ -6,6 +6,8 @@ changed, a new segment begins: what lies before is not compared with what lies b
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -113,10 +115,11 @@ def history(
 def alarms(series: Sequence[Series], accepted: str | None = None) -> list[tuple[Series, Change]]:
     """What a gate must report: each change to the worse that stands and is news.
 
-    It stands while it lies in the newest segment, no paired measurement refuted it, and the changes behind it have not
-    brought the level back to within the threshold. It is news where it lies behind the release labelled `accepted`
-    (the baseline: who set it took all that came before it); where that is None, or has no point in the series, where
-    its change point is one of the RECENT newest."""
+    It stands while it lies in the newest segment, no paired measurement refuted it, the changes behind it have not
+    brought the level back to within the threshold, and the newest release lies nearer to what is behind it than to what
+    was before: releases that were rejected and taken back are no fault of the next one. It is news where it lies behind
+    the release labelled `accepted` (the baseline: who set it took all that came before it); where that is None, or has
+    no point in the series, where its change point is one of the RECENT newest."""
     return [(s, c) for s in series for c in s.changes if _stands(s, c) and _news(s, c, accepted)]
 
 
@@ -127,7 +130,18 @@ def _stands(series: Series, change: Change) -> bool:
     for later in series.changes:
         if later.at >= change.at:
             level *= later.ratio
-    return changed(1.0, level, series.threshold) and (level > 1) == series.lower_is_better
+    still = changed(1.0, level, series.threshold) and (level > 1) == series.lower_is_better
+    return still and _newest_is_behind(series, change)
+
+
+def _newest_is_behind(series: Series, change: Change) -> bool:
+    segment = series.points[change.at].segment
+    before = [p.relative for p in series.points[: change.at] if p.relative and _used(p) and p.segment == segment]
+    newest = next((p.relative for p in reversed(series.points) if _used(p)), None)
+    if not before or not newest:
+        return True
+    moved, half = newest / statistics.median(before), math.sqrt(change.ratio)
+    return moved > half if change.ratio > 1 else moved < half
 
 
 def _in_newest_segment(series: Series, change: Change) -> bool:

@@ -41,7 +41,7 @@ def raised(series: Sequence[Series], baseline: str, compared: Sequence[Compared]
             found.append(Raised(series=one, change=told, compared=True))
         elif paired and row is not None and row.design != "unpaired" and row.outcome in ("same", "better"):
             said = f"beside the baseline, in the same blocks, it is {row.outcome}"
-            denied = dataclasses.replace(change, confirmed=False, reason=said)
+            denied = dataclasses.replace(change, reason=said)
             found.append(Raised(series=one, change=denied, compared=True))
         else:
             found.append(Raised(series=one, change=change))

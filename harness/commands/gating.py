@@ -60,6 +60,8 @@ def gate(
         raise UsageError("--experiment is for a gate of what is stored", f"{source} names its own")
     if source is None and max_minutes is not None:
         raise UsageError("--max-minutes: nothing is measured without a CONFIG", "harness gate CONFIG")
+    if source is None and asked.repeats is not None and not asked.confirm:
+        raise UsageError("--repeats: nothing is measured without a CONFIG or --confirm", "harness gate CONFIG")
     found = (
         _stored(label, variants, experiment, asked, across)
         if source is None
@@ -90,8 +92,11 @@ def _stored(
         chosen = experiment or sides.of_labels(store.list_sessions(), [label] if label else [])
         baseline = _baseline(store, chosen)
         all_of = records.releases(store, chosen)
+        given = label is not None
         if label is None and all_of:
             label = all_of[-1].label
+        if label == baseline and given:
+            raise UsageError(f"label {label!r} is the baseline itself", "name a newer label")
         if label == baseline:
             raise HarnessError(
                 f"label {baseline!r} is the baseline itself, and nothing newer is stored",
@@ -157,8 +162,12 @@ def _measured(
     stored = judging.compare(before, [new], all_of, across=across, thresholds=thresholds)
     here = {device.facts.device_id for device in session.devices if device.facts}
     merged = comparing.with_apart(compared, both.apart, stored, here)
-    told = {row.cell for row in merged}  # what was measured of the baseline, and is on neither side now
-    merged += [r for r in stored if r.outcome == "missing" and r.cell not in told and r.cell.device_id in here]
+    named = {device.spec.name for device in session.devices}
+    merged += [
+        row
+        for row in _lost(stored, merged)
+        if row.cell.device_id in here or (not asked.devices and row.device not in named)
+    ]
     merged = _of_variants(merged, variants)
     called = label or f"{sides.RUN}{session.id[:8]}"
     of = Sides(experiment=name, base=baseline, head=called, base_digests=(*before, old), head_digests=(new,))
@@ -166,6 +175,17 @@ def _measured(
     notes = [f"the baseline was measured on {sides.label_of(d, '', asked.identify)} too; this gate was not"
              for d in sorted(away - {d.spec.name for d in session.devices})]  # fmt: skip
     return Evidence(of=of, compared=merged, session=session, paired=True, notes=tuple(notes))
+
+
+def _lost(stored: Sequence[Compared], merged: Sequence[Compared]) -> list[Compared]:
+    """What was measured of the baseline and is on neither side now: a cell, or a metric that the plan no longer has."""
+    cells, known = {row.cell for row in merged}, {(row.cell, row.metric) for row in merged}
+    return [
+        row
+        for row in stored
+        if row.outcome == "missing"
+        and (row.cell not in cells if row.metric == judging.EVERY_METRIC else (row.cell, row.metric) not in known)
+    ]
 
 
 def _named(plan: Experiment | Package) -> tuple[str, list[str]]:
@@ -236,7 +256,7 @@ def _told(found: Evidence, asked: Asked) -> int:
     budgets = budgeting.judged(cells, experiment.get("budgets") or {}, shipped)
     lost = comparing.short_of(found.session, asked.identify)
     failures = _failures(compared, budgets, alarms, asked)
-    if shipped is not None and not shipped and any(cell.status == "ok" for cell in cells):
+    if shipped is not None and not shipped and not lost and any(cell.status == "ok" for cell in cells):
         failures.append("no variant fits the pick's constraints")
     gaps = [*lost, *_gaps(compared, budgets, asked)]
     shown |= {
@@ -283,19 +303,21 @@ def _gaps(compared: Sequence[Compared], budgets: Sequence[Budgeted], asked: Aske
     """What keeps the gate from being green though nothing is known to be worse."""
     if not any(row.outcome in ("worse", "better", "same", "inconclusive") for row in compared):
         return ["nothing was compared"]
-    if blind := [row for row in compared if _tells_nothing(row)]:
-        return [f"{len(blind)} without any interval: {blind[0].reason or 'one run has none'}"]
+    blind = [row for row in compared if _tells_nothing(row)]
+    told = [f"{len(blind)} without any interval: {blind[0].reason or 'one run has none'}"] if blind else []
     counts = {what: sum(row.outcome == what for row in compared) for what in ("missing", "incomparable")}
     beyond = sum(counts.values()) > asked.allow_missing
     unjudged = sum(b.within is None for b in budgets)
     budget = f"{unjudged} budget{'s' if unjudged > 1 else ''} cannot be judged"
-    return [*(f"{n} {what}" for what, n in counts.items() if n and beyond), *([budget] if unjudged else [])]
+    lacking = [f"{n} {what}" for what, n in counts.items() if n and beyond]
+    return [*told, *lacking, *([budget] if unjudged else [])]
 
 
 def _tells_nothing(row: Compared) -> bool:
     """What is measured by runs, and not often enough that anything could be seen. (A task metric without a score per
-    sample never has an interval.)"""
-    return row.outcome == "inconclusive" and row.ci95 is None and row.metric not in (*ONCE, "accuracy")
+    sample never has an interval, and what is not positive no ratio.)"""
+    open_still = row.outcome == "inconclusive" and row.metric not in (*ONCE, "accuracy")
+    return open_still and row.ci95 is None and row.ratio is not None
 
 
 def _budget_rows(budgets: Sequence[Budgeted], experiment: Mapping[str, Any], asked: Asked) -> list[dict[str, Any]]:

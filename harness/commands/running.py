@@ -164,6 +164,8 @@ def checked_label(given: str | None, source: Path) -> str | None:
     if given != "auto":
         if given is not None and (len(given) > 300 or not given.isprintable() or not given):
             raise UsageError("a label is 1 to 300 printable characters")
+        if given is not None and given.startswith("run:"):
+            raise UsageError(f"label {given!r}: run: names a session by its id", "give the release another name")
         return given
     import subprocess
 

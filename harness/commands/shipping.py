@@ -26,6 +26,17 @@ def refuse_file(out: Path) -> None:
     """Raises UsageError where a folder is to be written and a file is there."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "name a folder with -o")
+    manifest = out / MANIFEST
+    if manifest.exists() and not _shipped_before(manifest):
+        raise UsageError(f"{out} holds a manifest.json of something else", "name another folder with -o")
+
+
+def _shipped_before(manifest: Path) -> bool:
+    try:
+        said = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and "pick" in said
 
 
 def ship(
