@@ -353,8 +353,9 @@ def test_every_key_is_there_in_the_json() -> None:
         "label", "sessions", "created_utc", "value", "relative", "runs", "segment", "began", "absent", "left_out",
     }  # fmt: skip
     (change,) = row["changes"]
-    assert change.keys() == {"at", "label", "ratio", "p_value", "worse", "confirmed", "reason"}
-    assert (change["at"], change["label"], change["worse"], change["confirmed"]) == (20, "v20", True, None)
+    assert change.keys() == {"at", "label", "ratio", "p_value", "worse", "confirmed", "reason", "stands"}
+    told = [change[key] for key in ("at", "label", "worse", "stands", "confirmed")]
+    assert told == [20, "v20", True, True, None]
 
 
 @pytest.mark.parametrize(
@@ -390,4 +391,5 @@ def test_releases_that_were_rejected_and_taken_back_are_no_alarm_for_the_next() 
     assert [s.cell.variant for s, _ in alarms(history(rejected, ["latency_ms"]))] == ["int8"]
     taken_back = [*rejected, release(len(levels), 5.0)]
     assert changes(series(taken_back)) == [("v10", True)]
+    assert [c["stands"] for c in as_json([series(taken_back)])[0]["changes"]] == [False]
     assert alarms(history(taken_back, ["latency_ms"])) == []

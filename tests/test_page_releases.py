@@ -135,6 +135,13 @@ def test_history_begins_with_what_changed_and_since_when() -> None:
     assert "latency p50 of v000 .pte @phone0, since r3." in html[: html.index('<section class="card"')]
 
 
+def test_a_change_that_was_taken_back_is_listed_and_not_at_the_top_of_the_page() -> None:
+    change = history.Change(at=3, ratio=1.1, p_value=1e-6, worse=True)
+    html = render(data(of=[series([*STEP, point("r6", 2.0)], [change])]))
+    assert "<bdi>r3</bdi> <small>after r2</small>" in section(html, "history")
+    assert "since r3." not in html[: html.index('<section class="card"')]
+
+
 @pytest.mark.parametrize("of", [[], [series([point("r0", None, absent="not reached")], [])]])
 def test_a_history_without_any_value_is_left_out_by_name(of: list[dict[str, Any]]) -> None:
     html = render(data(of=of))

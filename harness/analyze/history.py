@@ -275,5 +275,7 @@ def _row(series: Series) -> dict[str, Any]:
         "points": [
             {**vars(point), "sessions": list(point.sessions), "began": list(point.began)} for point in series.points
         ],
-        "changes": [{**vars(change), "label": series.points[change.at].label} for change in series.changes],
+        "changes": [
+            {**vars(c), "label": series.points[c.at].label, "stands": _stands(series, c)} for c in series.changes
+        ],
     }

@@ -182,11 +182,24 @@ def with_apart(
     left = [r for r in paired if key_of(r.cell) in apart and key_of(r.cell) not in covered]
 
     def told(row: Compared) -> Compared:
+        if row.outcome == "missing" and row.reason:
+            return row  # the reason is the same
         why = f"not paired: {apart[key_of(row.cell)]}"
         return dataclasses.replace(row, reason=f"{why}; {row.reason}" if row.reason else why)
 
     lost = [gone(key, why) for key, why in apart.items() if key not in covered | {key_of(r.cell) for r in left}]
-    return [r for r in paired if key_of(r.cell) not in apart] + [told(row) for row in (*fallback, *left)] + lost
+    known = {file_of(row.cell) for row in fallback}
+    kept = [
+        row
+        for row in paired
+        if key_of(row.cell) not in apart and not (row.device == EVERY_DEVICE and file_of(row.cell) in known)
+    ]
+    return [*kept, *(told(row) for row in (*fallback, *left)), *lost]
+
+
+def file_of(cell: Cell) -> tuple[str, str, str]:
+    """What is known of a build without a file."""
+    return cell.variant, cell.exporter, cell.input
 
 
 def gone(key: pairs.Key, why: str) -> Compared:

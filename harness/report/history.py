@@ -44,11 +44,11 @@ class History:
 
 
 def signal(data: PageData) -> str | None:
-    """One line for the top of the page; None where nothing became worse."""
+    """One line for the top of the page; None where nothing is worse that became so."""
     if data.history is None:
         return None
     series = data.history["series"]
-    worse = [(c["at"] - len(s["points"]), s, c) for s in series for c in s["changes"] if c["worse"]]
+    worse = [(c["at"] - len(s["points"]), s, c) for s in series for c in s["changes"] if c["stands"]]
     if not worse:
         return None
     _, newest, c = max(worse, key=lambda found: found[0])
