@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from harness.analyze import digest as digests
 from harness.analyze.digest import Digest
-from harness.errors import UsageError
+from harness.errors import StoreError, UsageError
 from harness.metrics import nearest
 from harness.store import Store
 from harness.types import BASE_SUFFIX, Session
@@ -74,5 +75,6 @@ def _digest(store: Store, identity: str, wanted: str) -> Digest:
         except (ValueError, zstandard.ZstdError):
             pass  # damaged, or of another shape: what it is made of is there
     made = digests.digest(store.session(identity), store.scored(identity))
-    store.put_digest(identity, wanted, zstandard.ZstdCompressor(level=3).compress(digests.to_json(made)))
+    with suppress(StoreError):  # a store that can only be read is read as well, only slower
+        store.put_digest(identity, wanted, zstandard.ZstdCompressor(level=3).compress(digests.to_json(made)))
     return made

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.errors import StoreError
 from harness.report.compare_text import SIMULATED
 from harness.sim import world as worlds
+from harness.store import Store
 from tests.release_kit import SAME, Lab, enter
 from tests.session_kit import schema
 
@@ -142,3 +146,15 @@ def test_judging_what_is_stored_loads_no_torch(lab: Lab) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stderr.strip().splitlines()[-1] == "False"
     assert "verdict: worse" in done.stdout
+
+
+def test_a_store_that_can_only_be_read_is_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Store, *given: Any) -> None:
+        raise StoreError("attempt to write a readonly database")
+
+    lab.release("v8", SAME, build="v8")
+    with sqlite3.connect(lab.folder / "h.db") as connection:
+        connection.execute("delete from digests")
+    monkeypatch.setattr(Store, "put_digest", refuse)
+    assert lab("history") == 0
+    assert lab("report") == 0

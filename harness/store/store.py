@@ -7,6 +7,7 @@ import datetime
 import json
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -225,7 +226,7 @@ class Store:
         return None if found is None else bytes(found)
 
     def put_digest(self, session: str, made_of: str, content: bytes) -> None:
-        with self._explained(), self._engine.begin() as connection:
+        with suppress(IntegrityError), self._explained(), self._engine.begin() as connection:
             connection.execute(delete(digests).where(digests.c.session_id == session))
             connection.execute(insert(digests).values(session_id=session, made_of=made_of, blob=content))
 
