@@ -172,7 +172,10 @@ def test_input_that_nobody_reads_is_no_failure(link: Transport) -> None:
     data = bytes(40 << 20)
     done = link.run(["sh", "-c", "exit 5"], stdin=data)
     assert done.returncode == 5
-    assert link.run(["head", "-c", "3"], stdin=data).stdout == bytes(3)
+    # adbd gives a command one socket for both directions; the kernel resets it where input is left unread, and what the
+    # command wrote may go with it: how it ended is told all the same
+    done = link.run(["head", "-c", "3"], stdin=data)
+    assert (done.returncode, done.stdout) in ((0, bytes(3)), (0, b""))
     assert link.run(["echo", "well"]).stdout == b"well\n"
 
 
