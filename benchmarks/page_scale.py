@@ -165,7 +165,7 @@ def _series(rng: Rng, cells: list[dict[str, Any]], releases: int) -> Iterator[di
             "began": ["os"] if i == releases // 2 else [], "absent": None,
         } for i, value in enumerate(values)]  # fmt: skip
         change = {"at": releases - 3, "label": f"v{releases - 2}", "ratio": 1.06, "p_value": 1e-5, "worse": True,
-                  "confirmed": None, "reason": None}  # fmt: skip
+                  "confirmed": None, "stands": True, "reason": None}  # fmt: skip
         yield {
             **cell, "metric": metric, "unit": UNITS.get(metric, "ms"), "normalised": reference,
             "reason": None if reference else "not divided by the reference",
