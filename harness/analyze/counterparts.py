@@ -158,11 +158,17 @@ def _unbuilt(one: _Side, two: _Side) -> list[Counterparts]:
             for side in (one, two)
         ]
         variant, exporter, case = key
-        nowhere = Cell(
-            variant=variant, seed=0, exporter=exporter, backend="", input=case, device_id="", threads=None, cpus="any"
-        )
-        found.append(Counterparts(cell=nowhere, device=EVERY_DEVICE, missing="; ".join(why)))
+        cell = nowhere(variant, exporter, case)
+        found.append(Counterparts(cell=cell, device=EVERY_DEVICE, missing="; ".join(why)))
     return found
+
+
+def nowhere(variant: str, exporter: str, case: str, seed: int = 0, backend: str = "") -> Cell:
+    """The cell of a build that stands for every device, threads and cpus."""
+    return Cell(
+        variant=variant, seed=seed, exporter=exporter, backend=backend, input=case, device_id="", threads=None,
+        cpus="any",
+    )  # fmt: skip
 
 
 def _left_out(side: _Side, cell: Cell, used: int) -> str | None:

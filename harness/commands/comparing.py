@@ -13,7 +13,7 @@ from harness import confirm as confirming
 from harness import pairs, pipeline, records
 from harness.analyze import compare as judging
 from harness.analyze.compare import Compared
-from harness.analyze.counterparts import EVERY_DEVICE
+from harness.analyze.counterparts import EVERY_DEVICE, nowhere
 from harness.analyze.digest import Digest
 from harness.analyze.judge import ONCE
 from harness.analyze.judgement import threshold_of
@@ -205,13 +205,9 @@ def file_of(cell: Cell) -> tuple[str, str, str]:
 def gone(key: pairs.Key, why: str) -> Compared:
     """A build of one side alone, of which nothing is stored of the devices that were measured."""
     variant, seed, exporter, backend, case = key
-    cell = Cell(
-        variant=variant, seed=seed, exporter=exporter, backend=backend, input=case, device_id="", threads=None,
-        cpus="any",
-    )  # fmt: skip
     return Compared(
-        cell=cell, device=EVERY_DEVICE, metric=judging.EVERY_METRIC, design=None, base=None, head=None,
-        outcome="missing", threshold=threshold_of(judging.EVERY_METRIC), reason=why,
+        cell=nowhere(variant, exporter, case, seed, backend), device=EVERY_DEVICE, metric=judging.EVERY_METRIC,
+        design=None, base=None, head=None, outcome="missing", threshold=threshold_of(judging.EVERY_METRIC), reason=why,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from harness.analyze import compare as judging
 from harness.analyze import history as tracking
 from harness.analyze.budgets import Budgeted
 from harness.analyze.compare import Compared
+from harness.analyze.digest import Digest
 from harness.analyze.judge import ONCE
 from harness.commands import alarms as alarming
 from harness.commands import beside, comparing, sides
@@ -38,12 +39,14 @@ from harness.types import Cell, DeviceSpec, Package, Session
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a gate judges. `session`: the head's newest. `paired`: it was measured beside the baseline just now."""
+    """What a gate judges. `session`: the head's newest. `paired`: it was measured beside the baseline just now.
+    `releases`: every stored session of the experiment."""
 
     of: Sides
     compared: list[Compared]
     session: Session
     paired: bool
+    releases: list[Digest]
     notes: tuple[str, ...] = ()
 
 
@@ -118,7 +121,7 @@ def _stored(
             raise UsageError(f"nothing of a variant {name!r} is stored", hint)
     name = label or f"{sides.RUN}{session.id[:8]}"
     of = Sides(experiment=chosen, base=baseline, head=name, base_digests=tuple(base), head_digests=tuple(head))
-    return Evidence(of=of, compared=_of_variants(compared, variants), session=session, paired=False)
+    return Evidence(of=of, compared=_of_variants(compared, variants), session=session, paired=False, releases=all_of)
 
 
 def _of_variants(compared: Sequence[Compared], variants: Sequence[str]) -> list[Compared]:
@@ -174,7 +177,7 @@ def _measured(
     away = {c.device for d in before for c in d.cells if c.cell.device_id and c.cell.device_id not in here}
     notes = [f"the baseline was measured on {sides.label_of(d, '', asked.identify)} too; this gate was not"
              for d in sorted(away - {d.spec.name for d in session.devices})]  # fmt: skip
-    return Evidence(of=of, compared=merged, session=session, paired=True, notes=tuple(notes))
+    return Evidence(of=of, compared=merged, session=session, paired=True, releases=all_of, notes=tuple(notes))
 
 
 def _lost(stored: Sequence[Compared], merged: Sequence[Compared]) -> list[Compared]:
@@ -239,13 +242,12 @@ def _told(found: Evidence, asked: Asked) -> int:
         compared = found.compared
         if asked.confirm:
             compared = comparing.confirmed(compared, found.of.base_digests, found.of.head_digests, store, asked)
-        releases = records.releases(store, found.of.experiment)
-        series = tracking.history(releases, thresholds=thresholds)
+        series = tracking.history(found.releases, thresholds=thresholds)
         alarms = alarming.raised(series, found.of.base, compared, found.paired)
         if asked.confirm:
             alarms = alarming.confirmed(alarms, store, asked, thresholds)
         shown = comparing.document(found.of, compared, [found.session], asked)
-        past = beside.history(store, found.of.experiment, series, releases, asked.identify)
+        past = beside.history(store, found.of.experiment, series, found.releases, asked.identify)
         shipped, report = _conclusion(store, found, shown, past, asked)
     finally:
         store.close()

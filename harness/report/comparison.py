@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from harness.interfaces import PageData, Section
 from harness.metrics import METRICS
 from harness.report import templates, units
+from harness.report.release_words import CONFIRMED
 from harness.report.troubles import Group
 from harness.report.view import Row, View, number, view
 
@@ -28,9 +29,6 @@ _WORDS = {
 #: how a verdict and an outcome are coloured, by the status classes of page.css
 COLOUR = {"worse": "failed", "better": "ok", "same": "ok", "inconclusive": "invalid", "incomparable": "invalid",
           "missing": "invalid"}  # fmt: skip
-
-
-CONFIRMED: dict[object, str] = {True: "confirmed by measuring again", False: "not confirmed by measuring again"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from harness.interfaces import PageData, Section
 from harness.metrics import METRICS
 from harness.report import templates, units
-from harness.report.comparison import CONFIRMED, factor
+from harness.report.comparison import factor
+from harness.report.release_words import CONFIRMED
 from harness.report.view import View, number, view
 
 #: points that the page holds at most: of longer histories the newest releases are drawn, and the page says so

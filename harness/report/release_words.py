@@ -17,6 +17,8 @@ Row = Mapping[str, Any]
 OUTCOMES = ("worse", "missing", "incomparable", "better", "inconclusive", "same")
 #: the metric of a row that stands for a whole cell, the device of one that was built for none
 EVERY = "*"
+#: what a paired re-measurement said of it; None: there was none
+CONFIRMED: dict[object, str] = {True: "confirmed by measuring again", False: "not confirmed by measuring again"}
 #: what goes without saying where it is the same everywhere
 _USUAL = (("cpus", "any"), ("input", "default"))
 #: cell fields whose value says itself what it is
@@ -139,8 +141,7 @@ def notes(row: Row, said: Sequence[str] = ()) -> str:
 
     `said`: parts of the reason that need no saying again."""
     least = detectable(row) if row["outcome"] == "inconclusive" else ""
-    confirmed = {True: "confirmed by measuring again", False: "not confirmed by measuring again"}
-    certain = "" if row.get("design") == "exact" else confirmed.get(row.get("confirmed"), "")  # type: ignore[arg-type]
+    certain = "" if row.get("design") == "exact" else CONFIRMED.get(row.get("confirmed"), "")
     reason = "; ".join(part for part in _parts(row) if part not in said)
     return "; ".join(filter(None, (least, certain, one_line(reason))))
 
@@ -163,11 +164,11 @@ def _figure(row: Row, key: str) -> str:
 
 def alarm(row: Row) -> str:
     """`latency_ms since v1.3: 5.2 % slower, unconfirmed`."""
-    said = {True: "confirmed by measuring again", False: "not confirmed by measuring again", None: "unconfirmed"}
+    said = CONFIRMED.get(row["confirmed"], "unconfirmed")
     reason = f"; {one_line(str(row['reason']))}" if row.get("reason") else ""
     since = one_line(str(row["label"] or "the newest session"))
     ratio = changed(str(row["metric"]), row["ratio"])
-    return f"{row['metric']} since {since}: {ratio}, {said[row['confirmed']]}{reason}"
+    return f"{row['metric']} since {since}: {ratio}, {said}{reason}"
 
 
 def by_outcome(rows: Sequence[Row]) -> dict[str, list[Row]]:
