@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness import cli_releases
+from harness import cli_exchange, cli_releases
 from harness.cli_options import (
     DebugOption,
     DeviceOption,
@@ -259,24 +259,8 @@ def runs(
     raise typer.Exit(work(store, json_out))
 
 
-@app.command("export-runs", epilog="Example: harness export-runs --format csv -o runs.csv")
-def export_runs(
-    out: Annotated[Path, typer.Option("-o", metavar="FILE", help="The file to write.")],
-    format_: Annotated[str, typer.Option("--format", help="csv, parquet or json.")] = "csv",
-    experiment: ExperimentOption = None,
-    label: LabelOption = None,
-    store: StoreOption = None,
-    identify: IdentifyOption = False,
-    json_out: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Every run as a table row, for other tools; json and parquet carry the raw samples."""
-    from harness.commands.exporting import export_runs as work
-
-    raise typer.Exit(work(out, format_, experiment, label, store, identify, json_out))
-
-
 cli_releases.register(app)
+cli_exchange.register(app)
 
 
 @runners_app.command("build", epilog="Example: harness runners build -o executorch.tar.xz --runtime executorch")

@@ -6,6 +6,8 @@ HarnessError                    an expected failure: one message, never a traceb
 │   └── UserCodeError   exit 2  a factory, weights or data that cannot be used
 ├── ToolchainError      exit 3  no compiler, SDK or library missing, a build tool failed
 ├── StoreError          exit 3  the store cannot be read or written
+├── NotMeasured         exit 3  a figure is asked for that is absent, or a result that is not usable
+├── Undecided           exit 3  a bound lies inside the interval: neither yes nor no can be said
 ├── PackageError        exit 3  a package or an artifact is damaged
 └── DeviceError         exit 3  something on or between host and device failed
     ├── Unauthorized    exit 3  the device does not know us, or we do not know it (its host key)
@@ -57,6 +59,14 @@ class ToolchainError(HarnessError):
 
 class StoreError(HarnessError):
     """The store cannot be read or written."""
+
+
+class NotMeasured(HarnessError):
+    """A figure was asked for that could not be measured, or a result that is not `ok`; `what` has the reason."""
+
+
+class Undecided(HarnessError):
+    """A bound lies so near to a value that its interval says neither yes nor no; `hint` says what would settle it."""
 
 
 class PackageError(HarnessError):

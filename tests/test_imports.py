@@ -16,17 +16,18 @@ STAGES = {"compress", "export", "devices", "measure", "store", "analyze", "repor
 ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
 ABOVE |= {"lanes", "adaptive", "attempt", "judging", "settings", "records", "pairs", "cli_options", "cli_releases"}
-ABOVE |= {"confirm", "foreign", "more"}
+ABOVE |= {"confirm", "foreign", "more", "api", "answers", "frames", "exchange", "pytest_plugin", "notebook"}
+ABOVE |= {"cli_exchange", "__init__", "live"}
 TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
 TORCH |= {"build"}
 HEAVY = {
-    "torch": TORCH | {"interfaces"},  # for types only
+    "torch": TORCH | {"interfaces", "api", "live"},  # for types only
     "torchao": {"compress", "quiet"},
     "executorch": {"compress", "export", "quiet"},
     "plotly": {"report"},
-    "pandas": {"commands", "report"},
+    "pandas": {"commands", "report", "api", "frames"},
     "sqlalchemy": {"store"},
-    "typer": {"cli", "cli_options", "cli_releases"},
+    "typer": {"cli", "cli_options", "cli_releases", "cli_exchange"},
     "asyncssh": {"devices"},
     "adb_shell": {"devices"},
 }

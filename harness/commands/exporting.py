@@ -15,9 +15,12 @@ FORMATS = ("csv", "json", "parquet")
 
 
 def export_runs(
-    out: Path, form: str, experiment: str | None, label: str | None, store: str | None, identify: bool, json_out: bool
-) -> int:
+    out: Path, form: str | None, samples: bool, experiment: str | None, label: str | None, store: str | None,
+    identify: bool, json_out: bool,
+) -> int:  # fmt: skip
     import pandas
+
+    form = form or (out.suffix[1:] if out.suffix[1:] in FORMATS else "csv")
 
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", f"one of: {', '.join(FORMATS)}")

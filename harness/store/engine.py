@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from harness.errors import StoreError, UsageError
 from harness.locks import file_lock
 
-HEAD = "0002"  # the newest migration; a test holds it equal to the newest file in migrations/versions
+HEAD = "0003"  # the newest migration; a test holds it equal to the newest file in migrations/versions
 DEFAULT_URL = "sqlite:///.harness/harness.db"
 
 

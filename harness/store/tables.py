@@ -105,6 +105,16 @@ baselines = Table(
     Column("set_utc", Text, nullable=False),
 )
 
+#: which sessions were not measured by whoever keeps this store, but came out of a file; the file's first name and hash
+imports = Table(
+    "imports",
+    metadata,
+    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
+    Column("file", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("imported_utc", Text, nullable=False),
+)
+
 #: raw samples apart from the rows, so that reading summaries never touches them
 samples = Table(
     "samples",
