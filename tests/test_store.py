@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from sqlalchemy import create_engine, insert, inspect, text
+from sqlalchemy.engine import Connection
 
 from harness.errors import StoreError, UsageError
 from harness.store import Store, blob
-from harness.store.engine import HEAD, shown
+from harness.store.engine import HEAD
 from harness.store.store import cell_key
+from harness.store.tables import metadata
 from harness.types import Cell, DeviceFacts, DeviceSpec, Measurement, Package, Run, SessionDevice
 
 CELL = Cell(
@@ -52,14 +57,40 @@ def make_run(session: str, **changes: object) -> Run:
     return dataclasses.replace(run, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a store that nobody has made yet; each test that takes it runs on both databases."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres")())
     return f"sqlite:///{tmp_path}/a/harness.db"
 
 
 @pytest.fixture
-def store(url: str) -> Store:
-    return Store.open(url, create=True)
+def store(url: str) -> Iterator[Store]:
+    opened = Store.open(url, create=True)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def raw(url: str) -> Iterator[Connection]:
+    """The database, without the store."""
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def tables_of(url: str) -> list[str]:
+    with raw(url) as connection:
+        return inspect(connection).get_table_names()
+
+
+def versions() -> list[str]:
+    folder = Path(blob.__file__).parent / "migrations" / "versions"
+    return sorted(path.name[:4] for path in folder.glob("0*.py"))
 
 
 def begin(
@@ -157,62 +188,133 @@ def test_an_experiment_goes_before_a_measured_file_of_its_name(store: Store) -> 
     assert store.latest("exp") == experiment
 
 
-def test_several_processes_open_one_new_store(tmp_path: Path) -> None:
-    program = """
-import sys, time
+OPENS = """
+import os, sys, traceback
 from harness.store import Store
-import alembic.command  # slow to import: done before the start
-time.sleep(max(0, float(sys.argv[2]) - time.time()))
-Store.open(sys.argv[1], create=True).list_sessions()
+import alembic.command, psycopg  # slow to import: done once, before the start
+read, write = os.pipe()
+children = []
+for _ in range(8):
+    if (child := os.fork()) == 0:
+        os.close(write)
+        os.read(read, 1)  # until all are there
+        try:
+            Store.open(sys.argv[1], create=True).list_sessions()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    children.append(child)
+os.close(write)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
-    for attempt in range(2):
-        url, start = f"sqlite:///{tmp_path}/{attempt}/h.db", str(time.time() + 2.5)
-        started = [
-            subprocess.Popen([sys.executable, "-c", program, url, start], stderr=subprocess.PIPE, text=True)
-            for _ in range(4)
-        ]
-        said = [process.communicate(timeout=60)[1] for process in started]
-        assert [process.returncode for process in started] == [0] * 4, said
 
 
-def test_a_store_whose_making_was_interrupted_is_made_by_the_next(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_processes_open_one_new_store(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", OPENS, url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert begin(Store.open(url))
+
+
+def test_a_store_whose_making_was_interrupted_is_made_by_the_next(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from alembic import op
 
-    def killed(*_: object, **__: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(op, "create_index", killed)  # after three tables, before the last
+        patched.setattr(op, "create_index", interrupted)  # after three tables, before the last
         with pytest.raises(KeyboardInterrupt):
             Store.open(url, create=True)
-    with sqlite3.connect(tmp_path / "a" / "harness.db") as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
-    connection.close()
+    assert tables_of(url) == []
     assert begin(Store.open(url, create=True))
 
 
-def test_a_password_is_not_shown() -> None:
-    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+def test_a_store_whose_maker_was_killed_is_made_by_the_next(url: str) -> None:
+    program = (
+        "import os, sys; from alembic import op; from harness.store import Store\n"
+        "op.create_index = lambda *_, **__: os.kill(os.getpid(), 9)\n"
+        "Store.open(sys.argv[1], create=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert tables_of(url) == []
+    assert begin(Store.open(url, create=True))
 
 
-def test_reading_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
+def test_reading_a_store_that_is_not_there_makes_none(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no store at"):
-        Store.open(f"sqlite:///{tmp_path}/no.db")
-    assert not (tmp_path / "no.db").exists()
+        Store.open(url)
+    assert list(tmp_path.iterdir()) == []
+    assert tables_of(url) == [] if url.startswith("postgres") else True
 
 
-def test_a_newer_store_is_refused_and_left_alone(url: str, store: Store, tmp_path: Path) -> None:
+def test_a_newer_store_is_refused_and_left_alone(url: str, store: Store) -> None:
+    session = begin(store)
     store.close()
-    path = tmp_path / "a" / "harness.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match="newer harness"):
-        Store.open(url, create=True)
-    assert path.read_bytes() == before
+    with raw(url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = contents(url)
+    for create in (True, False):
+        with pytest.raises(StoreError, match="newer harness") as refused:
+            Store.open(url, create=create)
+        assert "upgrade" in str(refused.value.hint)
+    assert contents(url) == before
+    assert session in str(before)
+
+
+def contents(url: str) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    with raw(url) as connection:
+        names = inspect(connection).get_table_names()
+        return {name: sorted(connection.execute(text(f"SELECT * FROM {name}")).all(), key=repr) for name in names}
+
+
+def at(url: str, version: str) -> None:
+    """Makes a store of an older harness, with rows in all its tables."""
+    from alembic import command
+    from alembic.config import Config
+
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(blob.__file__).parent / "migrations"))
+    with raw(url) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        rows: dict[str, dict[str, Any]] = {
+            "sessions": {
+                "id": "s", "experiment": "exp", "kind": "experiment", "created_utc": "2026-01-01", "quick": False,
+                "plan_key": "k", "plan": {"seed": 1}, "package": "{}",
+            },
+            "session_devices": {"session_id": "s", "name": "d", "position": 0, "spec": {}, "runners": {}},
+            "runs": {
+                "id": "r", "session_id": "s", "cell_key": "{}", "variant": "a", "device_id": "x", "cell": {},
+                "purpose": "latency", "repeat": 0, "attempt": 1, "counts": True, "status": "ok", "caveats": [],
+                "block": 0, "position": 0, "started_utc": "2026-01-01", "artifact_sha256": "", "measurements": [],
+                "summary": {"p50": 0.1}, "conditions": {}, "provenance": {},
+            },
+            "samples": {"run_id": "r", "blob": b"\x00\xff"},
+            "digests": {"session_id": "s", "made_of": "1", "blob": b"\x00\xff"},
+            "baselines": {"experiment": "exp", "label": "r1", "set_utc": "2026-01-01"},
+        }  # fmt: skip
+        there = inspect(connection).get_table_names()
+        for name, row in rows.items():
+            if name in there:
+                connection.execute(insert(metadata.tables[name]).values(**row))
+
+
+@pytest.mark.parametrize("version", versions()[:-1])
+def test_an_older_store_is_brought_up_to_date_and_loses_nothing(url: str, version: str) -> None:
+    at(url, version)
+    before = contents(url)
+    Store.open(url).close()  # for reading, too
+    after = contents(url)
+    assert after.pop("alembic_version") == [(HEAD,)]
+    assert before.pop("alembic_version") == [(version,)]
+    assert {name: rows for name, rows in after.items() if name in before} == before
+    assert all(not rows for name, rows in after.items() if name not in before)
+    assert set(after) == set(metadata.tables)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +328,188 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
     assert path.read_bytes() == content
 
 
-def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "x.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE theirs (a)")
-    connection.close()
+@pytest.mark.parametrize(
+    "theirs", ["CREATE TABLE theirs (a INTEGER)", "CREATE TABLE alembic_version AS SELECT 'ae1027a6acf' AS version_num"]
+)
+def test_somebody_elses_database_is_refused_and_left_alone(url: str, tmp_path: Path, theirs: str) -> None:
+    (tmp_path / "a").mkdir()
+    with raw(url) as connection:
+        connection.execute(text(theirs))
+    before = contents(url)
     with pytest.raises(StoreError, match="not the harness's"):
-        Store.open(f"sqlite:///{path}", create=True)
+        Store.open(url, create=True)
+    assert contents(url) == before
+
+
+def test_a_run_of_a_session_that_is_not_there_is_refused_and_not_called_stored(store: Store) -> None:
+    session = begin(store)
+    with pytest.raises(StoreError, match=r"(?i)foreign key"):
+        store.append(make_run("nowhere"))
+    with pytest.raises(StoreError, match=r"(?i)foreign key"):
+        store.put_digest("nowhere", "1", b"")
+    assert store.runs() == []
+    assert store.append(make_run(session))
+
+
+@pytest.mark.parametrize(
+    ("odd", "kept"),
+    [("a\0b", "a\u2400b"), ("x\ud800y", "x\ufffdy"), ("\udc00", "\ufffd"), ("\ud83d\ude00 ok", "\U0001f600 ok")],
+)
+def test_a_text_that_no_database_keeps_is_kept_visibly(store: Store, odd: str, kept: str) -> None:
+    session = begin(store, label=odd)
+    store.append(make_run(session, reason=odd, boot_id=odd, artifact_sha256=odd))
+    (run,) = store.runs(session)
+    assert (run.reason, run.boot_id, run.artifact_sha256) == (kept, kept, kept)
+    assert store.latest("exp", label=odd) == session
+    assert store.unfinished("k", odd) == session
+    assert store.list_sessions()[0]["label"] == kept
+    store.set_baseline(odd, odd)
+    assert store.baseline(odd) == kept
+
+
+def test_any_text_inside_json_comes_back(store: Store) -> None:
+    session = begin(store)
+    odd = {"nul\0": "a\0b", "half": "\ud800", "pair": "\U0001f600", "ä": 2**70, "x": 0.1 + 0.2}
+    store.append(make_run(session, conditions=odd))
+    assert store.runs(session)[0].conditions == odd
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        (lambda value: {"summary": {"p50": 1.0, "p90": value}}, "summary.p90"),
+        (lambda value: {"conditions": {"a": [{"b": value}]}}, "conditions.a[0].b"),
+        (lambda value: {"measurements": (Measurement(metric="load_ms", values=(1.0, value)),)}, "values[1]"),
+    ],
+)
+def test_what_is_no_number_never_gets_in(store: Store, changes: Any, where: str, value: float) -> None:
+    session = begin(store)
+    with pytest.raises(StoreError) as refused:
+        store.append(make_run(session, **changes(value)))
+    assert f"{where} = {value}" in refused.value.what
+    assert "run-1" in refused.value.what
+    assert store.runs() == []
+
+
+def test_what_is_no_number_does_not_get_in_by_another_way(store: Store) -> None:
+    spec = DeviceSpec(name="local", uri="local")
+    with pytest.raises(StoreError, match=r"a\[0\] = nan"):
+        store.begin(
+            package=PACKAGE, plan={"a": [float("nan")]}, plan_key="k", label=None, quick=False, devices=[spec]
+        )
+    session = begin(store)
+    with pytest.raises(StoreError, match="mhz = inf"), raw_engine(store) as connection:
+        connection.execute(metadata.tables["sessions"].update().values(plan={"mhz": float("inf")}))
+    assert store.session(session).plan == {"seed": 1}
+
+
+@contextmanager
+def raw_engine(store: Store) -> Iterator[Connection]:
+    from harness.store.told import explained
+
+    with explained("x"), store.engine.begin() as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("column", ["start_boottime_ns", "repeat"])
+def test_a_number_that_no_column_holds_is_one_message(store: Store, column: str) -> None:
+    session = begin(store)
+    with pytest.raises(StoreError, match=r"(?i)too large|out of range"):
+        store.append(make_run(session, **{column: 2**80}))
+    assert store.runs() == []
+
+
+def test_sessions_and_runs_are_in_order_of_time_by_code_point(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps = ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00+00:00", "2026-01-01t00:00:00Z", ""]
+    made = []
+    for stamp in stamps:
+        monkeypatch.setattr("harness.store.store.utc_now", lambda stamp=stamp: stamp)
+        made.append((stamp, begin(store)))
+    newest_first = [session for _, session in sorted(made, reverse=True)]
+    assert [listed["id"] for listed in store.list_sessions()] == newest_first
+    assert store.latest() == store.unfinished("k", None) == newest_first[0]
+    ids = ["B", "a", "_", "A", "-b", "ä", "Z", "ab", "a b"]
+    for position, (identity, stamp) in enumerate((one, stamp) for one in ids for stamp in stamps):
+        run = make_run(made[0][1], id=identity + stamp, started_utc=stamp, repeat=position)
+        assert store.append(run)
+    found = [(run.started_utc, run.id) for run in store.runs()]
+    assert len(found) == len(ids) * len(stamps)
+    assert found == sorted(found)
+
+
+def test_a_session_is_found_by_how_its_id_begins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for identity in ("abc1", "abd2", "%x", "a_c3"):
+        monkeypatch.setattr("harness.store.store.uuid.uuid4", lambda i=identity: type("U", (), {"hex": i}))
+        begin(store)
+    assert store.matching("abc") == "abc1"
+    assert store.matching("a_") == "a_c3"
+    assert store.matching("%") == "%x"
+    for start, what in [("ABC", "no session begins"), ("ab", "several"), ("", "several"), ("abc1x", "no session")]:
+        with pytest.raises(UsageError, match=what):
+            store.matching(start)
+
+
+def test_the_last_baseline_and_digest_stay(store: Store) -> None:
+    session = begin(store)
+    for label, content in (("r1", b"1"), ("r2", b"\x00\xff")):
+        store.set_baseline("exp", label)
+        store.put_digest(session, label, content)
+    store.set_baseline("other", "r1")
+    assert store.baseline("exp") == "r2"
+    assert store.digest(session, "r2") == b"\x00\xff"
+    assert store.digest(session, "r1") is None
+    assert store.baseline("nothing") is None
+
+
+def test_listing_a_thousand_sessions_takes_one_query(store: Store) -> None:
+    rows = [
+        {
+            "id": f"s{i:04}", "experiment": "exp", "kind": "experiment", "created_utc": f"2026-{i:04}", "quick": False,
+            "plan_key": "k", "plan": {}, "package": "{}",
+        }
+        for i in range(1000)
+    ]  # fmt: skip
+    with store.engine.begin() as connection:
+        connection.execute(insert(metadata.tables["sessions"]), rows)
+    store.append(make_run("s0007", id="1"))
+    store.append(make_run("s0007", id="2", repeat=1))
+    with queries(store) as asked:
+        listed = store.list_sessions()
+    assert len(asked) == 1
+    assert [one["id"] for one in listed] == [row["id"] for row in reversed(rows)]
+    assert {one["id"]: one["runs"] for one in listed if one["runs"]} == {"s0007": 2}
+    assert list(listed[0]) == ["id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "runs"]
+
+
+def test_reading_a_sessions_runs_takes_as_many_queries_for_two_as_for_two_hundred(store: Store) -> None:
+    asked_of = {}
+    for runs in (2, 200):
+        session = begin(store)
+        for repeat in range(runs):
+            store.append(make_run(session, id=f"{session}{repeat}", repeat=repeat, purpose="accuracy"))
+        with queries(store) as asked:
+            assert len(store.scored(session)) == runs
+            assert store.session(session).id == session
+        asked_of[runs] = len(asked)
+    assert asked_of[2] == asked_of[200]
+
+
+@contextmanager
+def queries(store: Store) -> Iterator[list[str]]:
+    """The statements that go to the database meanwhile."""
+    from sqlalchemy import event
+
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
 
 
 def test_a_damaged_blob_is_an_error_and_not_an_empty_run() -> None:
@@ -240,19 +517,19 @@ def test_a_damaged_blob_is_an_error_and_not_an_empty_run() -> None:
         blob.decode(b"garbage")
 
 
-def test_the_newest_migration_is_the_one_the_code_expects_and_makes_its_tables(store: Store) -> None:
-    from sqlalchemy import create_engine, inspect
-
-    from harness.store.tables import metadata
-
-    versions = Path(blob.__file__).parent / "migrations" / "versions"
-    assert max(path.name[:4] for path in versions.glob("0*.py")) == HEAD
-    fresh = create_engine("sqlite://")
-    metadata.create_all(fresh)
-    expected, found = inspect(fresh), inspect(create_engine(store.url))
-    for table in expected.get_table_names():
-        assert [c["name"] for c in found.get_columns(table)] == [c["name"] for c in expected.get_columns(table)]
-        assert {i["name"] for i in found.get_indexes(table)} == {i["name"] for i in expected.get_indexes(table)}
+def test_the_newest_migration_is_the_one_the_code_expects_and_makes_its_tables(url: str, store: Store) -> None:
+    assert versions()[-1] == HEAD
+    with raw("sqlite://") as fresh, raw(url) as connection:
+        metadata.create_all(fresh)
+        expected, found = inspect(fresh), inspect(connection)
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
+        for table in expected.get_table_names():
+            assert [c["name"] for c in found.get_columns(table)] == [c["name"] for c in expected.get_columns(table)]
+            indexes = [i["name"] for i in found.get_indexes(table) if "duplicates_constraint" not in i]
+            assert sorted(map(str, indexes)) == sorted(str(i["name"]) for i in expected.get_indexes(table))
+            assert [f["referred_table"] for f in found.get_foreign_keys(table)] == [
+                f["referred_table"] for f in expected.get_foreign_keys(table)
+            ]
 
 
 def test_a_place_that_cannot_be_a_folder_is_one_message() -> None:

@@ -18,7 +18,7 @@ from harness.devices.bench import facts_of
 from harness.devices.discover import Found, discover
 from harness.devices.facts import target
 from harness.devices.spec import resolve
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, StoreError, UsageError
 from harness.paths import cache_dir
 from harness.store import Store
 from harness.store.engine import shown
@@ -143,16 +143,27 @@ def _checks(store: str | None) -> list[dict[str, Any]]:
         )
     writable = _writable(cache_dir())
     add("cache folder", str(cache_dir()) if writable else "", "make it writable or set HARNESS_CACHE")
-    url = store_url(store)
-    name = shown(url)
+    add("store", *_store(store_url(store)))
+    return out
+
+
+def _store(url: str) -> tuple[str, str]:
+    """What is there, or (empty) nothing that can be used and what to try."""
+    try:
+        name = shown(url)
+    except UsageError as error:
+        return "", str(error)
     try:
         Store.open(url).close()
-        add("store", name, "")
     except UsageError:
-        add("store", f"{name} (made by the first run)", "")
+        return f"{name} (made by the first run)", ""
     except HarnessError as error:
-        add("store", "", str(error))
-    return out
+        return "", str(error)
+    try:
+        Store.open(url, create=True).close()
+    except StoreError as error:
+        return f"{name} (it can only be read: {error.what.removeprefix(f'store {name}: ')})", ""
+    return name, ""
 
 
 def _foreign_runner_checks(found: Sequence[Found]) -> list[dict[str, Any]]:

@@ -3,65 +3,85 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import re
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event, inspect, text
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError
+from sqlalchemy import create_engine, event, func, inspect, select, text
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 
 from harness.errors import StoreError, UsageError
 from harness.locks import file_lock
+from harness.store.told import NotWritable, explained
+from harness.store.url import DEFAULT_URL, connectable, is_server, shown, sqlite_path
+from harness.store.values import to_json
+
+__all__ = ["DEFAULT_URL", "HEAD", "engine_for", "explained", "open_engine", "shown", "sqlite_path", "table_names"]
 
 HEAD = "0003"  # the newest migration; a test holds it equal to the newest file in migrations/versions
-DEFAULT_URL = "sqlite:///.harness/harness.db"
+#: whoever changes the schema of a PostgreSQL database holds this advisory lock: "harness" as a number
+_MIGRATING = int.from_bytes(b"harness", "big")
+_LONGEST_LOCK = "60s"
+_ALL = "SELECT, INSERT, UPDATE, DELETE"
+#: what must be allowed for a session to be stored
+_WRITTEN = [(table, "INSERT") for table in ("sessions", "session_devices", "runs", "samples")]
+_WRITTEN += [(table, "UPDATE") for table in ("sessions", "session_devices")]
 
 
 def open_engine(url: str, create: bool) -> Engine:
-    """Raises UsageError for a malformed URL or (create=False) a store that is not there, StoreError otherwise."""
+    """`create`: it is going to be written to, and made where it is not there.
+
+    Raises UsageError for a malformed URL or (create=False) a store that is not there, StoreError otherwise."""
     path = sqlite_path(url)
-    parsed = make_url(url)
     if path is not None:
         _check_file(path, create)
+    engine = engine_for(url)
     try:
-        engine = create_engine(parsed, pool_pre_ping=path is None)
-    except (NoSuchModuleError, ImportError) as error:
-        raise StoreError(
-            f"store {parsed.render_as_string()}: {error}", "install the driver of that database"
-        ) from error
-    if path is not None:
-        event.listen(engine, "connect", _sqlite_pragmas)
-    with explained(shown(url), path):
-        if path is None:
-            _migrate(engine, engine, shown(url))
-        else:
-            _migrate_file(engine, parsed, path)
+        with explained(shown(url), path):
+            if path is not None:
+                _migrate_file(engine, path)
+            elif is_server(engine.url):
+                _migrate_server(engine, shown(url), create)
+            else:
+                _migrate(engine, shown(url))
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
-def shown(url: str) -> str:
-    """The URL as it may be told: without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+def engine_for(url: str) -> Engine:
+    """An engine that was not looked into: not migrated, perhaps not even there.
 
-
-def _parsed(url: str) -> URL:
+    Raises UsageError for a malformed URL, StoreError where the driver is missing."""
+    target = connectable(url)
+    server = is_server(target)
+    parameters = _connection(target) if server else {}
     try:
-        return make_url(url)
-    except ArgumentError as error:
-        raise UsageError(f"store {url!r} is not a URL", f"for example {DEFAULT_URL}") from error
+        engine = create_engine(target, json_serializer=to_json, pool_pre_ping=server, connect_args=parameters)
+    except ImportError as error:
+        raise StoreError(
+            f"store {shown(url)}: the driver of PostgreSQL (psycopg) is not installed",
+            'pip install "ondevice-harness[postgres]"',
+        ) from error
+    if not server:
+        event.listen(engine, "connect", _sqlite_pragmas)
+    return engine
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database."""
-    parsed = _parsed(url)
-    if not parsed.drivername.startswith("sqlite") or not parsed.database or parsed.database == ":memory:":
-        return None
-    return Path(parsed.database)
+def _connection(url: URL) -> dict[str, Any]:
+    """Parameters of libpq, but for those that the URL or the environment gives."""
+    wanted: dict[str, Any] = {
+        "connect_timeout": 10,
+        "application_name": "harness",
+        "client_encoding": "utf8",
+        # a server that is gone without a word is noticed within a minute, and not after hours
+        "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 40_000,
+    }  # fmt: skip
+    given = {"connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPPNAME"}
+    return {k: v for k, v in wanted.items() if k not in url.query and not os.environ.get(given.get(k, ""))}
 
 
 def _check_file(path: Path, create: bool) -> None:
@@ -82,51 +102,25 @@ def _sqlite_pragmas(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-@contextmanager
-def explained(name: str, path: Path | None = None) -> Iterator[None]:
-    """Database errors as StoreErrors with a remedy; a broken constraint stays what it is, callers answer it."""
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        if path is not None and _is_full(path):
-            reason = "the disk is full"  # which SQLite may call an I/O error
-        remedies = {
-            "full": "free some disk space, then run again: it continues where it stopped",
-            "readonly": "make it writable or name another with --store",
-            "unable to open": "make its folder writable or name another with --store",
-            "not a database": "it is not a harness store; name another with --store",
-            "malformed": "the file is damaged: restore it from a copy, or name another with --store",
-        }
-        hint = next((remedy for key, remedy in remedies.items() if key in reason), None)
-        raise StoreError(f"store {name}: {reason}", hint) from error
+# -- the schema ----------------------------------------------------------------------------------------------------
 
 
-def _is_full(path: Path) -> bool:
-    try:
-        return shutil.disk_usage(path.parent).free < 1 << 16
-    except OSError:
-        return False
-
-
-def _migrate_file(engine: Engine, url: URL, path: Path) -> None:
-    """As `_migrate`, by one process at a time and all or nothing.
+def _migrate_file(engine: Engine, path: Path) -> None:
+    """By one process at a time and all or nothing.
 
     A file that is not there yet is opened under the lock only: even the switch to WAL cannot bear company."""
-    if path.exists() and path.stat().st_size and _is_current(engine, str(url)):
+    if path.exists() and path.stat().st_size and _is_current(engine, str(engine.url)):
         return
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(file_lock(path.with_name(path.name + ".lock")))
         except OSError as error:
             raise StoreError(f"store {path}: {error.strerror}", "name a writable place with --store") from error
-        whole = create_engine(url, poolclass=NullPool)
+        whole = create_engine(engine.url, poolclass=NullPool)
         event.listen(whole, "connect", _sqlite_manual)
         event.listen(whole, "connect", _sqlite_pragmas)
         event.listen(whole, "begin", _sqlite_begin)
-        _migrate(engine, whole, str(url))
+        _migrate(whole, str(engine.url))
 
 
 def _sqlite_manual(connection: Any, _: Any) -> None:
@@ -137,36 +131,107 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _migrate(engine: Engine, whole: Engine, name: str) -> None:
-    """Brings the database to HEAD in one transaction of `whole`, an engine whose DDL can be rolled back."""
-    if _is_current(engine, name):
-        return
+def _migrate_server(engine: Engine, name: str, create: bool) -> None:
+    """By one process at a time and all or nothing: PostgreSQL rolls back DDL too."""
+    with engine.connect() as connection:
+        version = _version(connection, name)
+    if version is None and not create:
+        raise UsageError(f"no store at {name}: the database is empty", "harness run makes one; --store names another")
+    if version != HEAD:
+        try:
+            with explained(name):
+                _migrate(engine, name)
+        except NotWritable as error:
+            raise NotWritable(f"{error.what} (it {_lacks(version)})", error.hint) from error
+    if create:
+        with engine.connect() as connection:
+            _check_writable(connection, name)
+
+
+def _lacks(version: str | None) -> str:
+    if version is None:
+        return "is empty, and a harness store is to be made there"
+    return f"has schema {version}, and must first be brought to {HEAD}"
+
+
+def _migrate(engine: Engine, name: str) -> None:
+    """Brings the database to HEAD in one transaction of an engine whose DDL can be rolled back."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with whole.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    with engine.begin() as connection:
+        if is_server(engine.url):
+            _lock(connection, name)
+        if _version(connection, name) != HEAD:  # another process may have been quicker
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _lock(connection: Connection, name: str) -> None:
+    """Until the end of the transaction; and refuses a database that cannot hold every text."""
+    connection.execute(select(func.set_config("lock_timeout", _LONGEST_LOCK, True)))
+    connection.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
+    encoding = connection.execute(text("SHOW server_encoding")).scalar()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"store {name}: the database's encoding is {encoding}, and texts are in UTF8",
+            "createdb -E UTF8 -T template0 NAME makes one that can be used",
+        )
 
 
 def _is_current(engine: Engine, name: str) -> bool:
-    """False for an empty or an older store. Raises StoreError for what is none of ours, or newer."""
     with engine.connect() as connection:
-        tables = inspect(connection).get_table_names()
-        found = (
-            connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            if "alembic_version" in tables
-            else None
-        )
-    if found is None and tables:
+        return _version(connection, name) == HEAD
+
+
+def _version(connection: Connection, name: str) -> str | None:
+    """The store's schema; None for an empty database. Raises StoreError for what is none of ours, or newer."""
+    tables = table_names(connection)
+    if not tables:
+        return None
+    rows = (
+        connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        if "alembic_version" in tables
+        else []
+    )
+    if len(rows) != 1 or not re.fullmatch(r"\d{4}", str(rows[0])):
+        schema = ", or a schema of its own: …?options=-csearch_path%3DSCHEMA" if _on_server(connection) else ""
         raise StoreError(
-            f"store {name}: the database has tables that are not the harness's", "name another with --store"
+            f"store {name}: the database has tables that are not the harness's", f"name another with --store{schema}"
         )
-    if found is not None and found > HEAD:
+    found = str(rows[0])
+    if found > HEAD:
         raise StoreError(
             f"store {name}: made by a newer harness (schema {found}, this one knows {HEAD})",
             "upgrade ondevice-harness, or name another store with --store",
         )
-    return bool(found == HEAD)
+    return found
+
+
+def table_names(connection: Connection) -> list[str]:
+    """In PostgreSQL those of the schema where tables are made; search_path may show another store's behind it."""
+    schema = connection.dialect.default_schema_name if _on_server(connection) else None
+    return inspect(connection).get_table_names(schema=schema)
+
+
+def _on_server(connection: Connection) -> bool:
+    return is_server(connection.engine.url)
+
+
+def _check_writable(connection: Connection, name: str) -> None:
+    """Said before hours of building and measuring, and not after."""
+    asked = [func.has_table_privilege(table, wanted) for table, wanted in _WRITTEN]
+    read_only, *may = connection.execute(select(func.current_setting("transaction_read_only"), *asked)).one()
+    if read_only == "on":
+        raise NotWritable(
+            f"store {name}: the database is read-only", "reports need no more; to measure, name another with --store"
+        )
+    if not all(may):
+        table, wanted = next(one for one, allowed in zip(_WRITTEN, may, strict=True) if not allowed)
+        user = connection.execute(select(func.current_user())).scalar()
+        raise NotWritable(
+            f"store {name}: {user} may not {wanted} in table {table}",
+            f"reports need no more; its owner allows it by: GRANT {_ALL} ON ALL TABLES IN SCHEMA public TO {user}",
+        )

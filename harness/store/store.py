@@ -3,65 +3,74 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
+import threading
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-from sqlalchemy import case, delete, false, func, insert, select, true, update
-from sqlalchemy.engine import Engine, RowMapping
+from sqlalchemy import Column, ColumnElement, Table, case, collate, false, func, insert, select, true, update
+from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from harness.errors import UsageError
+from harness.errors import StoreError, UsageError
 from harness.store import blob
-from harness.store.engine import explained, open_engine, sqlite_path
+from harness.store.engine import open_engine, shown, sqlite_path
+from harness.store.patience import patiently
+from harness.store.rows import PACKAGE, SPEC, Slot, cell_key, to_device, to_row, to_run, utc_now
 from harness.store.tables import baselines, digests, session_devices, sessions
 from harness.store.tables import runs as runs_table
 from harness.store.tables import samples as samples_table
-from harness.types import (
-    Cell,
-    DeviceFacts,
-    DeviceSpec,
-    Kind,
-    Measurement,
-    Package,
-    Purpose,
-    Run,
-    Session,
-    SessionDevice,
-)
+from harness.store.told import explained
+from harness.store.values import not_finite
+from harness.types import Cell, DeviceSpec, Kind, Package, Purpose, Run, Session, SessionDevice
 
-Slot = tuple[str, str, int]  # (cell key, purpose, repeat)
-_PACKAGE = TypeAdapter(Package)
-_SPEC = TypeAdapter(DeviceSpec)
+__all__ = ["Slot", "Store", "cell_key", "utc_now"]
 
-
-def cell_key(cell: Cell) -> str:
-    return json.dumps(dataclasses.asdict(cell), sort_keys=True, separators=(",", ":"))
-
-
-def utc_now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+T = TypeVar("T")
 
 
 class Store:
-    """Every method may raise StoreError. Safe for several processes at once."""
+    """Every method may raise StoreError. Safe for several threads and processes at once.
 
-    def __init__(self, engine: Engine, url: str) -> None:
-        self._engine, self.url = engine, url
+    A database that goes away is waited for, for a minute (patience.py); what was asked is then done exactly once."""
+
+    def __init__(self, engine: Engine, url: str, stop: threading.Event | None = None) -> None:
+        self._engine, self.url, self._stop = engine, url, stop
+        self._name, self._path = shown(url), sqlite_path(url)
 
     @classmethod
-    def open(cls, url: str, create: bool = False) -> Store:
-        return cls(open_engine(url, create), url)
+    def open(cls, url: str, create: bool = False, stop: threading.Event | None = None) -> Store:
+        """`create`: it is going to be written to, and made where it is not there.
+
+        `stop`: for work that goes on since long: a database that is away is waited for here too, until it is set."""
+        if stop is None:
+            return cls(open_engine(url, create), url)
+        return cls(patiently(lambda again: open_engine(url, create), stop), url, stop)
+
+    @property
+    def engine(self) -> Engine:
+        """For what moves whole tables (copy.py)."""
+        return self._engine
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def _explained(self) -> Any:
-        return explained(self._engine.url.render_as_string(hide_password=True), sqlite_path(self.url))
+    def _do(self, work: Callable[[Connection], T]) -> T:
+        """In one transaction, which may be made again: `work` must not mind."""
+        return self._do_again(lambda connection, again: work(connection))
+
+    def _do_again(self, work: Callable[[Connection, bool], T]) -> T:
+        """As `_do`; `work` is told whether it may have been done already, its answer being lost."""
+
+        def once(again: bool) -> T:
+            with explained(self._name, self._path), self._engine.begin() as connection:
+                return work(connection, again)
+
+        return patiently(once, self._stop)
+
+    def _in_order(self, column: Column[str]) -> ColumnElement[str]:
+        """By code point, whatever language the database sorts in."""
+        return collate(column, "C" if self._engine.dialect.name == "postgresql" else "BINARY")
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -78,30 +87,36 @@ class Store:
     ) -> str:
         """A new session; its id."""
         identity = uuid.uuid4().hex
-        with self._explained(), self._engine.begin() as connection:
-            connection.execute(
-                insert(sessions).values(
-                    id=identity,
-                    experiment=package.experiment["name"],
-                    kind=kind,
-                    label=label,
-                    created_utc=utc_now(),
-                    quick=quick,
-                    plan_key=plan_key,
-                    plan=dict(plan),
-                    package=_PACKAGE.dump_json(package).decode(),
-                )
-            )
-            for position, spec in enumerate(devices):
-                connection.execute(
-                    insert(session_devices).values(
-                        session_id=identity,
-                        name=spec.name,
-                        position=position,
-                        spec=_SPEC.dump_python(spec, mode="json"),
-                        runners={},
-                    )
-                )
+        row = {
+            "id": identity,
+            "experiment": package.experiment["name"],
+            "kind": kind,
+            "label": label,
+            "created_utc": utc_now(),
+            "quick": quick,
+            "plan_key": plan_key,
+            "plan": dict(plan),
+            "package": PACKAGE.dump_json(package).decode(),
+        }
+        its_devices = [
+            {
+                "session_id": identity,
+                "name": spec.name,
+                "position": position,
+                "spec": SPEC.dump_python(spec, mode="json"),
+                "runners": {},
+            }
+            for position, spec in enumerate(devices)
+        ]
+
+        def work(connection: Connection, again: bool) -> None:
+            if again and _there(connection, sessions.c.id, identity):
+                return
+            connection.execute(insert(sessions).values(row))
+            if its_devices:
+                connection.execute(insert(session_devices), its_devices)
+
+        self._do_again(work)
         return identity
 
     def unfinished(self, plan_key: str, label: str | None) -> str | None:
@@ -112,16 +127,15 @@ class Store:
                 sessions.c.plan_key == plan_key,
                 sessions.c.label.is_(None) if label is None else sessions.c.label == label,
             )
-            .order_by(sessions.c.created_utc.desc())
+            .order_by(*self._newest_first())
             .limit(1)
         )
-        with self._explained(), self._engine.connect() as connection:
-            row = connection.execute(query).first()
+        row = self._do(lambda connection: connection.execute(query).first())
         return row.id if row is not None and row.finished_utc is None else None
 
     def finish(self, session: str) -> None:
-        with self._explained(), self._engine.begin() as connection:
-            connection.execute(update(sessions).where(sessions.c.id == session).values(finished_utc=utc_now()))
+        ended = update(sessions).where(sessions.c.id == session).values(finished_utc=utc_now())
+        self._do(lambda connection: connection.execute(ended))
 
     def put_device(self, session: str, device: SessionDevice) -> None:
         """What is now known of one of the session's devices."""
@@ -131,8 +145,7 @@ class Store:
             "unreached": device.unreached,
         }
         mine = (session_devices.c.session_id == session) & (session_devices.c.name == device.spec.name)
-        with self._explained(), self._engine.begin() as connection:
-            connection.execute(update(session_devices).where(mine).values(**values))
+        self._do(lambda connection: connection.execute(update(session_devices).where(mine).values(**values)))
 
     def latest(self, experiment: str | None = None, label: str | None = None, quick: bool | None = None) -> str:
         """The id of the newest session (of this experiment and label; None: quick ones or not).
@@ -140,7 +153,7 @@ class Store:
         `measure` sessions only when named, and only where no experiment bears that name. Raises UsageError where
         there is none, naming what there is."""
         by_kind = case((sessions.c.kind.in_(("experiment", "paired")), 0), else_=1)
-        query = select(sessions.c.id).order_by(by_kind, sessions.c.created_utc.desc()).limit(1)
+        query = select(sessions.c.id).order_by(by_kind, *self._newest_first()).limit(1)
         query = (
             query.where(sessions.c.experiment == experiment)
             if experiment
@@ -151,66 +164,67 @@ class Store:
         every = query
         if quick is not None:
             query = query.where(sessions.c.quick.is_(true() if quick else false()))
-        with self._explained(), self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
-            if found is None and quick is False and connection.execute(every).first() is not None:
-                raise UsageError(
-                    "the store has --quick sessions only, which never decide", "harness run without --quick"
-                )
-            if found is None:
-                known = connection.execute(select(sessions.c.experiment, sessions.c.label).distinct()).all()
-                names = sorted({f"{row.experiment}" + (f" (label {row.label})" if row.label else "") for row in known})
-                asked = " ".join(
-                    t
-                    for t in (
-                        f"experiment {experiment!r}" if experiment else "",
-                        f"label {label!r}" if label is not None else "",
-                    )
-                    if t
-                )
-                raise UsageError(
-                    f"the store has no session{f' of {asked}' if asked else ''}",
-                    f"it has: {', '.join(names[:20])}" if names else "harness run makes the first",
-                )
-        return str(found)
+        found = self._do(lambda connection: connection.execute(query).scalar())
+        if found is not None:
+            return str(found)
+        if quick is False and self._do(lambda connection: connection.execute(every).first()) is not None:
+            raise UsageError("the store has --quick sessions only, which never decide", "harness run without --quick")
+        raise self._no_session_of(experiment, label)
+
+    def _no_session_of(self, experiment: str | None, label: str | None) -> UsageError:
+        """Names what there is."""
+        query = select(sessions.c.experiment, sessions.c.label).distinct()
+        known = self._do(lambda connection: connection.execute(query).all())
+        names = sorted({f"{row.experiment}" + (f" (label {row.label})" if row.label else "") for row in known})
+        asked = [f"experiment {experiment!r}"] if experiment else []
+        asked += [f"label {label!r}"] if label is not None else []
+        of = f" of {' '.join(asked)}" if asked else ""
+        return UsageError(
+            f"the store has no session{of}",
+            f"it has: {', '.join(names[:20])}" if names else "harness run makes the first",
+        )
+
+    def _newest_first(self) -> tuple[ColumnElement[str], ColumnElement[str]]:
+        return self._in_order(sessions.c.created_utc).desc(), self._in_order(sessions.c.id).desc()
 
     def session(self, identity: str) -> Session:
-        with self._explained(), self._engine.connect() as connection:
-            row = connection.execute(select(sessions).where(sessions.c.id == identity)).mappings().first()
-            if row is None:
-                raise UsageError(f"the store has no session {identity!r}", "harness runs lists them")
-            devices = connection.execute(
-                select(session_devices)
-                .where(session_devices.c.session_id == identity)
-                .order_by(session_devices.c.position)
-            ).mappings()
-            return Session(
-                **{
-                    k: row[k]
-                    for k in ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "plan")
-                },
-                package=_PACKAGE.validate_json(row["package"]),
-                devices=tuple(_device(device) for device in devices),
-            )
+        """Raises UsageError where it is not there."""
+        own = select(sessions).where(sessions.c.id == identity)
+        its = select(session_devices).where(session_devices.c.session_id == identity)
+
+        def work(connection: Connection) -> tuple[RowMapping | None, list[RowMapping]]:
+            devices = connection.execute(its.order_by(session_devices.c.position)).mappings().all()
+            return connection.execute(own).mappings().first(), list(devices)
+
+        row, devices = self._do(work)
+        if row is None:
+            raise UsageError(f"the store has no session {identity!r}", "harness runs lists them")
+        keys = ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "plan")
+        return Session(
+            **{key: row[key] for key in keys},
+            package=PACKAGE.validate_json(row["package"]),
+            devices=tuple(to_device(device) for device in devices),
+        )
 
     def list_sessions(self) -> list[dict[str, Any]]:
         """Newest first: id, experiment, kind, label, created_utc, finished_utc, quick, and the number of runs."""
-        counted = func.count(runs_table.c.id)
+        own, of = sessions.c, runs_table.c.session_id
+        counted = select(of, func.count().label("runs")).group_by(of).subquery()
         query = (
-            select(sessions, counted.label("runs"))
-            .join(runs_table, runs_table.c.session_id == sessions.c.id, isouter=True)
-            .group_by(sessions.c.id)
-            .order_by(sessions.c.created_utc.desc())
-        )
-        keys = ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "runs")
-        with self._explained(), self._engine.connect() as connection:
-            return [{k: row[k] for k in keys} for row in connection.execute(query).mappings()]
+            select(
+                own.id, own.experiment, own.kind, own.label, own.created_utc, own.finished_utc, own.quick,
+                func.coalesce(counted.c.runs, 0).label("runs"),
+            )
+            .join(counted, counted.c.session_id == own.id, isouter=True)
+            .order_by(*self._newest_first())
+        )  # fmt: skip
+        return self._do(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
 
     def matching(self, start: str) -> str:
         """The id of the one session whose id begins so. Raises UsageError for none and for several."""
-        query = select(sessions.c.id).where(sessions.c.id.startswith(start, autoescape=True)).limit(2)
-        with self._explained(), self._engine.connect() as connection:
-            found = [str(row.id) for row in connection.execute(query)]
+        begins = func.substr(sessions.c.id, 1, len(start)) == start  # LIKE would not mind the case in SQLite
+        query = select(sessions.c.id).where(begins).limit(2)
+        found = self._do(lambda connection: [str(row.id) for row in connection.execute(query)])
         if len(found) != 1 or not start:
             what = "several sessions begin" if found else "no session begins"
             raise UsageError(f"{what} with {start!r}", "harness runs lists them")
@@ -221,56 +235,89 @@ class Store:
     def digest(self, session: str, made_of: str) -> bytes | None:
         """What `put_digest` kept, if it was made of just that."""
         query = select(digests.c.blob).where(digests.c.session_id == session, digests.c.made_of == made_of)
-        with self._explained(), self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
+        found = self._do(lambda connection: connection.execute(query).scalar())
         return None if found is None else bytes(found)
 
     def put_digest(self, session: str, made_of: str, content: bytes) -> None:
-        with suppress(IntegrityError), self._explained(), self._engine.begin() as connection:
-            connection.execute(delete(digests).where(digests.c.session_id == session))
-            connection.execute(insert(digests).values(session_id=session, made_of=made_of, blob=content))
+        self._put(digests, digests.c.session_id == session, session_id=session, made_of=made_of, blob=content)
 
     def baseline(self, experiment: str) -> str | None:
         """The label that this experiment's releases are compared with."""
         query = select(baselines.c.label).where(baselines.c.experiment == experiment)
-        with self._explained(), self._engine.connect() as connection:
-            return connection.execute(query).scalar()
+        return self._do(lambda connection: connection.execute(query).scalar())
 
     def set_baseline(self, experiment: str, label: str) -> None:
-        with self._explained(), self._engine.begin() as connection:
-            connection.execute(delete(baselines).where(baselines.c.experiment == experiment))
-            connection.execute(insert(baselines).values(experiment=experiment, label=label, set_utc=utc_now()))
+        mine = baselines.c.experiment == experiment
+        self._put(baselines, mine, experiment=experiment, label=label, set_utc=utc_now())
+
+    def _put(self, table: Table, mine: ColumnElement[bool], **values: Any) -> None:
+        """One row in place of the one that may be there; of several at once, the last one stays."""
+
+        def work(connection: Connection) -> None:
+            if not connection.execute(update(table).where(mine).values(**values)).rowcount:
+                connection.execute(insert(table).values(**values))
+
+        try:
+            self._do(work)
+        except IntegrityError:  # another was quicker to write the first: its row is there now
+            try:
+                self._do(work)
+            except IntegrityError as error:
+                raise self._refused(error) from error
+
+    def _refused(self, error: IntegrityError) -> StoreError:
+        reason = str(error.orig).splitlines()[0]
+        return StoreError(f"store {self._name}: {reason}", "harness runs lists the sessions that are there")
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def append(self, run: Run) -> bool:
         """Stores one run, at once and whole. False where this attempt is stored already, or where another attempt
         counts for the same slot: a task that an executor runs twice changes nothing."""
-        row = dataclasses.asdict(dataclasses.replace(run, arrays={}))
-        del row["arrays"]
-        row |= {
-            "session_id": row.pop("session"),
-            "cell_key": cell_key(run.cell),
-            "variant": run.cell.variant,
-            "device_id": run.cell.device_id,
-            "caveats": list(run.caveats),
-            "measurements": [dataclasses.asdict(m) for m in run.measurements],
-        }
+        row = to_row(run)
+        for name, value in row.items():
+            if found := not_finite(value, name):
+                raise StoreError(f"run {run.id} ({run.purpose}): {found} is not a finite number and is not stored")
+        content = blob.encode(run.arrays) if run.arrays else None
+
+        def work(connection: Connection, again: bool) -> bool:
+            if again and _there(connection, runs_table.c.id, run.id):
+                return True
+            connection.execute(insert(runs_table).values(**row))
+            if content is not None:
+                connection.execute(insert(samples_table).values(run_id=run.id, blob=content))
+            return True
+
         try:
-            with self._explained(), self._engine.begin() as connection:
-                connection.execute(insert(runs_table).values(**row))
-                if run.arrays:
-                    connection.execute(insert(samples_table).values(run_id=run.id, blob=blob.encode(run.arrays)))
-        except IntegrityError:
+            return self._do_again(work)
+        except IntegrityError as error:
+            if not self._is_stored(run):
+                raise self._refused(error) from error
             return False
-        return True
+
+    def _is_stored(self, run: Run) -> bool:
+        """Whether this run, this attempt, or another that counts in its place, is there."""
+        own, slot = runs_table.c, self._slot(run.session, run.cell, run.purpose, run.repeat)
+        taken = (own.attempt == run.attempt) | (own.counts if run.counts else false())
+        query = select(own.id).where((own.id == run.id) | (slot & taken)).limit(1)
+        return self._do(lambda connection: connection.execute(query).first()) is not None
+
+    @staticmethod
+    def _slot(session: str, cell: Cell, purpose: Purpose, repeat: int) -> ColumnElement[bool]:
+        own = runs_table.c
+        return (
+            (own.session_id == session)
+            & (own.cell_key == cell_key(cell))
+            & (own.purpose == purpose)
+            & (own.repeat == repeat)
+        )
 
     def counted(self, session: str) -> set[Slot]:
         """The slots that a counting run fills."""
         columns = (runs_table.c.cell_key, runs_table.c.purpose, runs_table.c.repeat)
         query = select(*columns).where(runs_table.c.session_id == session, runs_table.c.counts)
-        with self._explained(), self._engine.connect() as connection:
-            return {(row.cell_key, row.purpose, row.repeat) for row in connection.execute(query)}
+        rows = self._do(lambda connection: connection.execute(query).all())
+        return {(row.cell_key, row.purpose, row.repeat) for row in rows}
 
     def broken(self, session: str) -> set[tuple[str, str]]:
         """(cell key, purpose) of what failed or cannot be run here, and where no later attempt has made it good."""
@@ -278,20 +325,13 @@ class Store:
         query = select(*columns).where(
             runs_table.c.session_id == session, runs_table.c.counts | runs_table.c.status.in_(("failed", "skipped"))
         )
-        with self._explained(), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
+        rows = self._do(lambda connection: connection.execute(query).all())
         good = {(row.cell_key, row.purpose, row.repeat) for row in rows if row.counts}
         return {(r.cell_key, r.purpose) for r in rows if (r.cell_key, r.purpose, r.repeat) not in good}
 
     def next_attempt(self, session: str, cell: Cell, purpose: Purpose, repeat: int) -> int:
-        query = select(func.max(runs_table.c.attempt)).where(
-            runs_table.c.session_id == session,
-            runs_table.c.cell_key == cell_key(cell),
-            runs_table.c.purpose == purpose,
-            runs_table.c.repeat == repeat,
-        )
-        with self._explained(), self._engine.connect() as connection:
-            last = connection.execute(query).scalar()
+        query = select(func.max(runs_table.c.attempt)).where(self._slot(session, cell, purpose, repeat))
+        last = self._do(lambda connection: connection.execute(query).scalar())
         return 1 if last is None else int(last) + 1
 
     def scored(self, session: str) -> list[Run]:
@@ -302,38 +342,15 @@ class Store:
     def runs(self, session: str | None = None, *, purpose: Purpose | None = None, arrays: bool = False) -> list[Run]:
         """Runs in the order they were made; `arrays=True` also reads their samples."""
         columns = [*runs_table.c, samples_table.c.blob] if arrays else [*runs_table.c]
-        query = select(*columns).order_by(runs_table.c.started_utc, runs_table.c.id)
+        query = select(*columns).order_by(self._in_order(runs_table.c.started_utc), self._in_order(runs_table.c.id))
         if arrays:
             query = query.join(samples_table, samples_table.c.run_id == runs_table.c.id, isouter=True)
         if session is not None:
             query = query.where(runs_table.c.session_id == session)
         if purpose is not None:
             query = query.where(runs_table.c.purpose == purpose)
-        with self._explained(), self._engine.connect() as connection:
-            return [_run(row) for row in connection.execute(query).mappings()]
+        return self._do(lambda connection: [to_run(row) for row in connection.execute(query).mappings()])
 
 
-def _device(row: RowMapping) -> SessionDevice:
-    facts = row["facts"]
-    return SessionDevice(
-        spec=_SPEC.validate_python(row["spec"]),
-        facts=None if facts is None else DeviceFacts(**(facts | {"clusters": tuple(facts["clusters"])})),
-        runners=row["runners"],
-        unreached=row["unreached"],
-    )
-
-
-_RUN_FIELDS = [
-    f.name for f in dataclasses.fields(Run) if f.name not in ("session", "cell", "caveats", "measurements", "arrays")
-]
-
-
-def _run(row: RowMapping) -> Run:
-    return Run(
-        **{name: row[name] for name in _RUN_FIELDS},
-        session=row["session_id"],
-        cell=Cell(**row["cell"]),
-        caveats=tuple(row["caveats"]),
-        measurements=tuple(Measurement(**(m | {"values": tuple(m["values"])})) for m in row["measurements"]),
-        arrays=blob.decode(row["blob"]) if row.get("blob") is not None else {},
-    )
+def _there(connection: Connection, column: Column[str], value: str) -> bool:
+    return connection.execute(select(column).where(column == value)).first() is not None

@@ -13,63 +13,64 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
     true,
 )
+
+from harness.store.values import Words
 
 metadata = MetaData()
 
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("experiment", Text, nullable=False, index=True),
-    Column("kind", Text, nullable=False),
-    Column("label", Text),
-    Column("created_utc", Text, nullable=False),
-    Column("finished_utc", Text),
+    Column("id", Words, primary_key=True),
+    Column("experiment", Words, nullable=False, index=True),
+    Column("kind", Words, nullable=False),
+    Column("label", Words),
+    Column("created_utc", Words, nullable=False),
+    Column("finished_utc", Words),
     Column("quick", Boolean, nullable=False),
-    Column("plan_key", Text, nullable=False),  # what must be equal for `run` to continue the session
+    Column("plan_key", Words, nullable=False),  # what must be equal for `run` to continue the session
     Column("plan", JSON, nullable=False),
-    Column("package", Text, nullable=False),  # the manifest, as JSON text
+    Column("package", Words, nullable=False),  # the manifest, as JSON text
 )
 
 session_devices = Table(
     "session_devices",
     metadata,
-    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("session_id", Words, ForeignKey("sessions.id"), primary_key=True),
+    Column("name", Words, primary_key=True),
     Column("position", Integer, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("facts", JSON),
     Column("runners", JSON, nullable=False),
-    Column("unreached", Text),
+    Column("unreached", Words),
 )
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("session_id", Text, ForeignKey("sessions.id"), nullable=False),
-    Column("cell_key", Text, nullable=False),  # canonical JSON of the cell: NULL threads must collide, so no columns
-    Column("variant", Text, nullable=False),
-    Column("device_id", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("session_id", Words, ForeignKey("sessions.id"), nullable=False),
+    Column("cell_key", Words, nullable=False),  # canonical JSON of the cell: NULL threads must collide, so no columns
+    Column("variant", Words, nullable=False),
+    Column("device_id", Words, nullable=False),
     Column("cell", JSON, nullable=False),
-    Column("purpose", Text, nullable=False),
+    Column("purpose", Words, nullable=False),
     Column("repeat", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("counts", Boolean, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("reason", Text),
+    Column("status", Words, nullable=False),
+    Column("reason", Words),
     Column("caveats", JSON, nullable=False),
     Column("block", Integer, nullable=False),
     Column("position", Integer, nullable=False),
-    Column("started_utc", Text, nullable=False),
-    Column("boot_id", Text),
+    Column("started_utc", Words, nullable=False),
+    Column("boot_id", Words),
     Column("start_boottime_ns", BigInteger),
     Column("end_boottime_ns", BigInteger),
-    Column("artifact_sha256", Text, nullable=False),
+    Column("artifact_sha256", Words, nullable=False),
     Column("measurements", JSON, nullable=False),
     Column("summary", JSON, nullable=False),
     Column("conditions", JSON, nullable=False),
@@ -91,8 +92,8 @@ Index(
 digests = Table(
     "digests",
     metadata,
-    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
-    Column("made_of", Text, nullable=False),  # a digest of other runs, or of another version, is none
+    Column("session_id", Words, ForeignKey("sessions.id"), primary_key=True),
+    Column("made_of", Words, nullable=False),  # a digest of other runs, or of another version, is none
     Column("blob", LargeBinary, nullable=False),
 )
 
@@ -100,25 +101,25 @@ digests = Table(
 baselines = Table(
     "baselines",
     metadata,
-    Column("experiment", Text, primary_key=True),
-    Column("label", Text, nullable=False),
-    Column("set_utc", Text, nullable=False),
+    Column("experiment", Words, primary_key=True),
+    Column("label", Words, nullable=False),
+    Column("set_utc", Words, nullable=False),
 )
 
 #: which sessions were not measured by whoever keeps this store, but came out of a file; the file's first name and hash
 imports = Table(
     "imports",
     metadata,
-    Column("session_id", Text, ForeignKey("sessions.id"), primary_key=True),
-    Column("file", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("imported_utc", Text, nullable=False),
+    Column("session_id", Words, ForeignKey("sessions.id"), primary_key=True),
+    Column("file", Words, nullable=False),
+    Column("sha256", Words, nullable=False),
+    Column("imported_utc", Words, nullable=False),
 )
 
 #: raw samples apart from the rows, so that reading summaries never touches them
 samples = Table(
     "samples",
     metadata,
-    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("run_id", Words, ForeignKey("runs.id"), primary_key=True),
     Column("blob", LargeBinary, nullable=False),
 )
