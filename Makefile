@@ -51,8 +51,9 @@ lint: check .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+# two at once, what measures undisturbed: tests/together.py
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 test-pi: check .venv/.dev
 	@HARNESS_TEST_PI=1 $(BIN)/python -m pytest tests/pi -v

@@ -18,7 +18,16 @@ from hypothesis import settings
 from harness.devices import runners
 from harness.paths import cache_dir
 from tests.standins.phone import adb_server, arm64_phone, phone  # noqa: F401 - fixtures of all tests
+from tests.standins.postgres import postgres  # noqa: F401
 from tests.standins.sshd import sshd  # noqa: F401
+from tests.together import (  # noqa: F401 - hooks
+    one_thread,
+    pytest_collection_modifyitems,
+    pytest_runtest_setup,
+    pytest_xdist_make_scheduler,
+)
+
+one_thread()
 
 # the machines that run this are shared and noisy: an example that takes long is no finding
 settings.register_profile("harness", deadline=None)
@@ -70,6 +79,16 @@ def harness(environment: dict[str, str]) -> Harness:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+def listed(folder: Path, **uris: str) -> None:
+    """devices.yaml in `folder`: these devices, taken as warm as they are.
+
+    For tests that are not about heat: a stand-in's temperature never changes, and half a minute is waited at the
+    first run on each before that is believed. That wait is test_gate.py's, and real in test_real_devices.py's first
+    test (adb) and in test_everything_measured.py (SSH)."""
+    entry = '{name}: {{uri: "{uri}", thermal: {{wait_minutes: 0}}}}\n'
+    (folder / "devices.yaml").write_text("".join(entry.format(name=name, uri=uri) for name, uri in uris.items()))
 
 
 def hears_ctrl_c() -> None:

@@ -16,6 +16,7 @@ from harness.devices import adb_server as servers
 from harness.devices.spec import open_transport, resolve
 from harness.errors import DeviceError, Gone, HarnessError, NoSpace, Refused, TimedOut, TransportError, Unauthorized
 from harness.interfaces import Transport
+from harness.paths import cache_dir
 from tests.standins.phone import AdbServer, Phone, why_no_phone
 
 pytestmark = pytest.mark.skipif(why_no_phone() is not None, reason=str(why_no_phone()))
@@ -27,6 +28,7 @@ def own_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's own keys are not read, nor made."""
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("home")
+        patch.setenv("HARNESS_CACHE", str(cache_dir()))  # below the other HOME adbd would be built again
         patch.setenv("HOME", str(home))
         for name in ("ADB_VENDOR_KEYS", "ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_PORT"):
             patch.delenv(name, raising=False)

@@ -231,31 +231,6 @@ def test_init_writes_an_experiment_that_can_be_read_and_overwrites_nothing(harne
         assert len({row["variant"] for row in done.json["builds"]}) == 6
 
 
-def test_a_finished_file_is_measured_with_nothing_but_itself(package: Path, harness: Harness, tmp_path: Path) -> None:
-    manifest = json.loads((package / "manifest.json").read_text())
-    (fp32,) = (
-        b for b in manifest["builds"] if b["variant"] == "fp32" and b["exporter"] == "executorch"
-    )
-    shutil.copy(package / "files" / f"{fp32['artifact']['sha256']}.pte", tmp_path / "m.pte")
-    for _ in range(3):  # others' work on this computer may spoil both repeats
-        done = harness("measure", "m.pte", "--repeats", "2", "--json", cwd=tmp_path)
-        if done.json["status"] != "invalid":
-            break
-        assert done.code == 3 and done.json["reason"]
-    assert done.code == 0, done.stderr
-    jsonschema.validate(done.json, json.loads((SCHEMAS / "measure.schema.json").read_text()))
-    assert done.json["metrics"]["latency_ms"]["value"] > 0
-    assert "absent" in done.json["metrics"]["output_sqnr_db"]
-    assert done.json["backend"] == "xnnpack"
-
-    (ptl,) = (b for b in manifest["builds"] if b["variant"] == "fp32" and b["exporter"] == "torchscript_lite")
-    shutil.copy(package / "files" / f"{ptl['artifact']['sha256']}.ptl", tmp_path / "m.ptl")
-    assert harness("measure", "m.ptl", "--input", "1,16", "--repeats", "1", cwd=tmp_path).code == 0
-    wrong = harness("measure", "m.ptl", "--input", "1,17", "--repeats", "1", "--json", cwd=tmp_path)
-    assert wrong.code == 3
-    assert wrong.json["status"] == "failed"
-
-
 def test_sensitivity_tells_of_each_layer_what_treating_it_alone_costs(
     project: Path, harness: Harness, tmp_path: Path
 ) -> None:

@@ -29,7 +29,6 @@ from harness.sim.model import SimModel
 from harness.sim.package import sim_device, sim_package
 from harness.store import Store
 from harness.types import Constraint
-from tests.conftest import Harness
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads((Path(__file__).parent / "schema" / "pick.schema.json").read_text())
@@ -413,18 +412,3 @@ def test_what_was_measured_before_an_interruption_stays(
         pick()
     had = repeats(identity)
     assert had["int8"] == had["slim"] == 4
-
-
-def test_more_is_measured_here_for_real(harness: Harness, package: Path, tmp_path: Path) -> None:
-    done = harness("run", str(package), "--label", "v1", cwd=tmp_path)
-    assert done.code in (0, 3), done.stderr  # a run may have been spoilt by others' work on this computer
-    words = ["--minimize", "latency_ms", "--measure-more", "--minutes", "0.05", "--json"]
-    found = harness("pick", *words, cwd=tmp_path)
-    assert found.code == 0, found.stderr
-    SCHEMA.validate(found.json)
-    told = found.json["measured_more"]
-    assert told["runs"] > 0 or "as sure as asked for" in told["reason"] or "would not help" in told["reason"]
-    nothing = harness("pick", "--where", "latency_ms <= -1", "--json", cwd=tmp_path)
-    assert nothing.code == 1 and nothing.json["pick"] is None and nothing.json["nearest"]
-    wrong = harness("pick", "--where", "latncy_ms <= 1", cwd=tmp_path)
-    assert (wrong.code, wrong.stdout) == (2, "") and "latency_ms" in wrong.stderr

@@ -19,7 +19,7 @@ import pytest
 
 from harness import package as packages
 from harness.store import Store
-from tests.conftest import Harness, hears_ctrl_c
+from tests.conftest import Harness, hears_ctrl_c, listed
 from tests.standins.phone import AdbServer, Phone
 from tests.standins.sshd import Sshd
 
@@ -37,7 +37,7 @@ def slow(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def devices_of(document: dict[str, Any]) -> dict[str, list[str]]:
-    """scheme -> the statuses of its results that can exist."""
+    """A device's name, or the scheme of one that is named by its URI -> the statuses of its results that can exist."""
     found: dict[str, list[str]] = {}
     for result in document["results"]:
         if result["device"] is not None:
@@ -115,34 +115,37 @@ def test_one_command_measures_this_computer_a_board_and_a_phone_at_once(
 def test_a_phone_is_measured_through_the_adb_server_too(
     package: Path, harness: Harness, phone: Phone, adb_server: AdbServer, tmp_path: Path
 ) -> None:
-    done = harness("run", str(package), "--device", adb_server.uri(phone), "--json", cwd=tmp_path, timeout_s=600)
+    listed(tmp_path, served=adb_server.uri(phone))
+    done = harness("run", str(package), "--device", "served", "--json", cwd=tmp_path, timeout_s=600)
     assert done.code == 0, done.stderr
-    assert set(devices_of(done.json)) == {"adb"}
+    assert set(devices_of(done.json)) == {"served"}
 
 
 def test_an_arm64_phone_without_any_c_library_gives_the_answers_that_this_computer_gives(
     package: Path, harness: Harness, arm64_phone: Phone, tmp_path: Path
 ) -> None:
     """Under QEMU: what it answers is real, how fast is not."""
-    words = ["run", str(package), "--device", "local", "--device", arm64_phone.uri, "--json"]
+    listed(tmp_path, phone=arm64_phone.uri)
+    words = ["run", str(package), "--quick", "--device", "local", "--device", "phone", "--json"]
     done = harness(*words, cwd=tmp_path, timeout_s=900)
     assert done.code == 0, done.stderr
     results = [result for result in done.json["results"] if result["device"]]
-    found = {(r["device"].partition(":")[0], r["variant"], r["exporter"]): r for r in results}
+    found = {(r["device"], r["variant"], r["exporter"]): r for r in results}
     for (device, variant, exporter), result in found.items():
         assert result["status"] == "ok", (device, variant, exporter, result["reason"])
         # of what the model on the host answers: 100 dB is a hundred-thousandth
         assert result["metrics"]["output_sqnr_db"]["value"] >= (100 if variant == "fp32" else 30)
         here = found["local", variant, exporter]
         assert result["metrics"]["accuracy"]["value"] == here["metrics"]["accuracy"]["value"]
-    assert found["adb+tcp", "fp32", "torchscript_lite"]["runtime"] == "torchscript 2.9.1"
+    assert found["phone", "fp32", "torchscript_lite"]["runtime"] == "torchscript 2.9.1"
     assert found["local", "fp32", "torchscript_lite"]["runtime"] == "torchscript 2.13.0"
 
 
 def test_one_device_that_is_not_there_stops_no_other(
     package: Path, harness: Harness, phone: Phone, tmp_path: Path
 ) -> None:
-    words = ["run", str(package), "--device", phone.uri, "--device", "adb+tcp://127.0.0.1:9", "--json"]
+    listed(tmp_path, phone=phone.uri)
+    words = ["run", str(package), "--quick", "--device", "phone", "--device", "adb+tcp://127.0.0.1:9", "--json"]
     done = harness(*words, cwd=tmp_path, timeout_s=600)
     assert done.code == 3
     assert "adb+tcp://127.0.0.1:9" in done.stderr
@@ -153,7 +156,8 @@ def test_one_device_that_is_not_there_stops_no_other(
 def test_two_names_of_one_phone_are_refused(
     package: Path, harness: Harness, phone: Phone, adb_server: AdbServer, tmp_path: Path
 ) -> None:
-    words = ["run", str(package), "--device", phone.uri, "--device", adb_server.uri(phone), "--json"]
+    listed(tmp_path, one=phone.uri, other=adb_server.uri(phone))
+    words = ["run", str(package), "--quick", "--device", "one", "--device", "other", "--json"]
     done = harness(*words, cwd=tmp_path, timeout_s=600)
     assert done.code == 3
     assert "is the same device as" in done.stderr
@@ -162,7 +166,8 @@ def test_two_names_of_one_phone_are_refused(
 def test_a_link_that_is_cut_in_mid_run_loses_nothing(
     slow: Path, environment: dict[str, str], phone: Phone, tmp_path: Path
 ) -> None:
-    process = begin(environment, tmp_path, "run", str(slow), "--device", phone.uri, "--json")
+    listed(tmp_path, phone=phone.uri)
+    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
     a_run_is_on(phone)
     phone.cut()
     time.sleep(20)
@@ -175,7 +180,8 @@ def test_a_link_that_is_cut_in_mid_run_loses_nothing(
 def test_a_daemon_that_restarts_in_mid_run_loses_nothing(
     slow: Path, environment: dict[str, str], phone: Phone, tmp_path: Path
 ) -> None:
-    process = begin(environment, tmp_path, "run", str(slow), "--device", phone.uri, "--json")
+    listed(tmp_path, phone=phone.uri)
+    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
     a_run_is_on(phone)
     phone.restart()
     stdout, stderr = process.communicate(timeout=300)
@@ -187,12 +193,13 @@ def test_a_host_that_is_killed_in_mid_run_leaves_nothing_changed_after_the_next_
     slow: Path, harness: Harness, environment: dict[str, str], phone: Phone, tmp_path: Path
 ) -> None:
     before = phone.settings()
-    process = begin(environment, tmp_path, "run", str(slow), "--device", phone.uri, "--json")
+    listed(tmp_path, phone=phone.uri)
+    process = begin(environment, tmp_path, "run", str(slow), "--device", "phone", "--json")
     a_run_is_on(phone)
     assert phone.settings() != before  # it is being measured: something was set
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = harness("run", str(slow), "--device", phone.uri, "--json", cwd=tmp_path, timeout_s=300)
+    done = harness("run", str(slow), "--device", "phone", "--json", cwd=tmp_path, timeout_s=300)
     assert finished(done.code, done.stdout), done.stderr
     assert phone.settings() == before
     assert set(counted(tmp_path).values()) == {1}
@@ -204,7 +211,8 @@ def test_interrupted_it_puts_the_phone_back_at_once(
     slow: Path, environment: dict[str, str], phone: Phone, tmp_path: Path, number: signal.Signals
 ) -> None:
     before = phone.settings()
-    process = begin(environment, tmp_path, "run", str(slow), "--device", phone.uri, "--json")
+    listed(tmp_path, phone=phone.uri)
+    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
     folder = a_run_is_on(phone)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)  # 5 s are promised; a machine that others share is given more
@@ -223,7 +231,8 @@ def test_two_on_one_device_the_second_waits_and_says_for_whom(
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-    words = ("run", str(slow), "--device", phone.uri, "--json")
+        listed(folder, phone=phone.uri)
+    words = ("run", str(slow), "--device", "phone", "--json")
     first = begin(environment, folders[0], *words)
     a_run_is_on(phone)
     second = begin(environment, folders[1], *words, HARNESS_CACHE=str(other))

@@ -14,7 +14,6 @@ from harness.commands.dry import tell_plan
 from harness.commands.exporting import _row
 from harness.commands.reporting import ship
 from harness.devices.spec import resolve
-from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.package import Files
 from harness.types import Artifact, Build, Cell, Package, Run, Session
@@ -59,12 +58,12 @@ def test_doctor_hides_the_stores_password(monkeypatch: pytest.MonkeyPatch) -> No
     assert "secret" not in said
 
 
-def test_artifacts_at_an_address_are_refused_and_not_kept_in_a_folder_of_that_name(
-    monkeypatch: pytest.MonkeyPatch,
+def test_artifacts_at_an_address_are_not_kept_in_a_folder_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HARNESS_ARTIFACTS", "s3://bucket/key")
-    with pytest.raises(UsageError, match="a folder is needed for now"):
-        artifacts_folder("sqlite:///x.db")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setenv("HARNESS_ARTIFACTS", "memory://bucket/key")
+    assert artifacts_folder("sqlite:///x.db").parent == tmp_path / "artifacts"
 
 
 def result(case: str, device: str, threads: int, value: float) -> dict[str, Any]:

@@ -181,6 +181,7 @@ class Sshd:
             "UseDNS no\n"
             "PrintMotd no\n"
             "MaxStartups 100\n"
+            "SetEnv SHLVL=1\n"  # else bash reads the login's own .bashrc for each command, which may take long
             f"{'' if 'Subsystem' in self.extra else 'Subsystem sftp internal-sftp'}\n"
             f"{self.extra}\n"
         )
