@@ -8,14 +8,16 @@ contrary as surely, and raises `Undecided` between: a test that is green by luck
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from harness.analyze.constraints import Judged, judge
 from harness.analyze.figure import Figure, figure
 from harness.errors import NotMeasured, Undecided, UsageError
-from harness.metrics import METRICS, nearest
+from harness.metrics import METRICS, metric, nearest
 from harness.types import Constraint
 
 CONFIDENCE = 0.95
@@ -23,10 +25,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Whether a figure keeps a bound. Its truth value raises Undecided where the interval does not tell."""
+    """Whether a figure keeps a bound: `bool(answer)`, which raises Undecided where the interval does not tell.
+
+    Example: `(result.latency_ms < 40).probability`."""
 
     judged: Judged
     said: str
+    by: str = ""
 
     @property
     def outcome(self) -> str:
@@ -35,12 +40,12 @@ class Answer:
 
     @property
     def probability(self) -> float | None:
-        """P(it holds); None where there is no figure or no interval."""
+        """P(it holds), 0 to 1; None where there is no interval."""
         return self.judged.probability
 
     def __bool__(self) -> bool:
         if self.outcome == "undecided":
-            raise Undecided(f"{self.said}: undecided", self.judged.needs)
+            raise Undecided(f"{self.said}: undecided{self.by}", self.judged.needs)
         return self.outcome == "holds"
 
     def __repr__(self) -> str:
@@ -51,12 +56,23 @@ class Answer:
 class Value:
     """One figure of a result, `METRIC` or `METRIC.STAT`, in its unit, with its 95 % interval.
 
-    `value.p95` is the same metric's other statistic, where it has that. `<`, `<=`, `>`, `>=` with a number give an
-    `Answer`. Where the figure is absent, `absent` is the reason, and asking for the number raises NotMeasured."""
+    `value.p95` is the same metric's other statistic, where it has that. `<`, `<=`, `>`, `>=` with a number (in `unit`)
+    give an `Answer`. `==` is for exact figures such as size_bytes: a measured one equals nothing. `float(value)` and
+    `f"{value:.2f}"` give the number alone; there is no arithmetic, which would lose the interval.
+
+    Raises NotMeasured where a number is asked for and the figure is absent (`absent` is the reason), or judged and the
+    result is not `ok`; UsageError for a bound that is no number.
+
+    Example: `result.latency_ms.p95 < 40`, `result.latency_ms.ci95`, `result.energy_j.absent`."""
 
     metric: str
     result: Mapping[str, Any]
     confidence: float = CONFIDENCE
+
+    __array_ufunc__ = None  # numpy's numbers leave `np.float64(40) > value` to us
+
+    def __post_init__(self) -> None:
+        metric(self.metric)
 
     @property
     def absent(self) -> str | None:
@@ -77,18 +93,40 @@ class Value:
 
     @property
     def unit(self) -> str:
+        """`ms`, `bytes`, `J`, …; `1` for a plain number."""
         base = self.metric.partition(".")[0]
         return str(self.result.get("metrics", {}).get(base, {}).get("unit", METRICS[base].unit))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it comes of a simulated device; what is known of the file itself, such as its size, does not."""
+        found = self.result.get("metrics", {}).get(self.metric.partition(".")[0], {})
+        return _simulated(self.result) and found.get("source") != "host"
 
     def __float__(self) -> float:
         return self.value
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
+    def __bool__(self) -> bool:
+        raise UsageError(
+            f"{self.metric} by itself is neither true nor false",
+            f"compare it: {self.metric} < a number of {self.unit}; or ask for its .value, or why it is .absent",
+        )
+
     def __getattr__(self, stat: str) -> Value:
+        if stat.startswith("_") or stat in self.__dataclass_fields__:  # such are asked of an unfinished copy too
+            raise AttributeError(stat)
         base, _, known = self.metric.partition(".")
         if known or stat not in METRICS[base].stats:
             has = ", ".join(METRICS[base].stats) if not known else ""
             raise AttributeError(f"{self.metric} has no statistic {stat!r}" + (f"; it has: {has}" if has else ""))
         return Value(metric=f"{base}.{stat}", result=self.result, confidence=self.confidence)
+
+    def __dir__(self) -> list[str]:
+        stats = METRICS[self.metric].stats if self.metric in METRICS else ()
+        return [*super().__dir__(), *stats]
 
     def __lt__(self, bound: float) -> Answer:
         return self._judged("<", bound)
@@ -102,12 +140,25 @@ class Value:
     def __ge__(self, bound: float) -> Answer:
         return self._judged(">=", bound)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, bool) or not isinstance(other, Real):
+            return NotImplemented  # another value, None, …: the same object or not
+        found = self._usable()
+        if not found.exact:
+            raise UsageError(
+                f"{self!r} == {other}: a measured value equals no number", "< or >, which ask its interval, or .value"
+            )
+        return found.value == other
+
+    __hash__ = None  # type: ignore[assignment]  # what equals a number would need the number's
+
     def __repr__(self) -> str:
         found = figure(self.result, self.metric)
         if isinstance(found, str):
             return f"<{self.metric} absent: {found}>"
-        interval = "" if found.low is None else f" ({found.low:.4g} to {found.high:.4g})"
-        return f"<{self.metric} {found.value:.4g}{self._spelt()}{interval}>"
+        kind = "simulated " if self.simulated else ""
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"<{self.metric} {kind}{_number(found.value)}{unit}{_interval(found)}>"
 
     def _figure(self) -> Figure:
         found = figure(self.result, self.metric)
@@ -115,28 +166,61 @@ class Value:
             raise NotMeasured(f"{self.metric} of {self.result['variant']} is absent: {found}")
         return found
 
+    def _usable(self) -> Figure:
+        """Raises NotMeasured for what is not `ok` as well: a fast wrong answer keeps no bound."""
+        found, status = self._figure(), self.result.get("status", "ok")
+        if status != "ok":
+            raise NotMeasured(f"{self.metric} of {self.result['variant']}: {status}: {self.result.get('reason')}")
+        return found
+
     def _judged(self, op: Any, bound: float) -> Answer:
+        limit = self._bound(op, bound)
+        found = self._usable()
+        judged = judge(self.result, Constraint(metric=self.metric, op=op, bound=limit), self.confidence)
+        by = f" ({judged.why})" if judged.why else ""
+        if judged.probability is not None:
+            count = f" by {found.samples} {found.counted}" if found.samples is not None else ""
+            by = f" (P {judged.probability:.3g}{count}; {self.confidence:g} is asked for)"
+        return Answer(judged=judged, said=f"{self!r} {op} {limit:g}", by=by)
+
+    def _bound(self, op: str, bound: Any) -> float:
         if isinstance(bound, Value):
             raise UsageError(
                 f"{self.metric} is compared with another measured value: two intervals are no bound",
-                "harness.compare(base, head) tells two results apart",
+                "harness.compare(base, head) tells two results apart; sort by key=lambda r: r.latency_ms.value",
             )
-        if isinstance(bound, bool) or not isinstance(bound, int | float):
-            raise UsageError(f"{self.metric} {op} {bound!r}: the bound is not a number", f"in {self.unit}")
-        self._figure()
-        judged = judge(self.result, Constraint(metric=self.metric, op=op, bound=float(bound)), self.confidence)
-        return Answer(judged=judged, said=f"{self!r} {op} {bound:g}{self._why(judged)}")
+        try:
+            limit = math.nan if isinstance(bound, bool) or not isinstance(bound, Real) else float(bound)
+        except OverflowError:
+            limit = math.nan
+        if math.isnan(limit):
+            raise UsageError(f"{self.metric} {op} {str(bound)[:80]!r}: the bound is not a number", f"in {self.unit}")
+        return limit
 
-    def _why(self, judged: Judged) -> str:
-        return f" ({judged.why})" if judged.why else ""
 
-    def _spelt(self) -> str:
-        return "" if self.unit == "1" else f" {self.unit}"
+def _simulated(result: Mapping[str, Any]) -> bool:
+    return bool(result.get("simulated")) or str(result.get("device_id") or "").startswith("sim://")
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
+
+
+def _interval(found: Figure) -> str:
+    if found.exact:
+        return ""
+    if found.low is None or found.high is None:
+        return ", no interval"
+    return f" ({_number(found.low)} to {_number(found.high)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """One variant's file on one device, as `run --json` has it (`document`); each metric is an attribute, a `Value`."""
+    """One variant's file on one device, as `run --json` has it (`document`, described in docs/contract.md).
+
+    Each metric is an attribute, a `Value`, its unit in its name: `result.latency_ms`, `result.size_bytes`.
+
+    Example: `assert result.status == "ok" and result.latency_ms.p95 < 40`."""
 
     document: Mapping[str, Any]
     confidence: float = CONFIDENCE
@@ -152,7 +236,7 @@ class Result:
 
     @property
     def status(self) -> str:
-        """`ok`, `failed`, `skipped` or `invalid`; only `ok` is ranked."""
+        """`ok`, `failed`, `skipped` or `invalid`; only `ok` is ranked, and judged."""
         return str(self.document["status"])
 
     @property
@@ -167,13 +251,15 @@ class Result:
 
     @property
     def simulated(self) -> bool:
-        """Whether the device is a simulated one: then no number of it is measured."""
-        return str(self.document["device_id"] or "").startswith("sim://")
+        """Whether the device is a simulated one: then no time, memory or energy of it is measured."""
+        return _simulated(self.document)
 
-    def __getattr__(self, metric: str) -> Value:
-        if metric not in METRICS:
-            raise AttributeError(f"no metric {metric!r}: {nearest(metric, METRICS)}")
-        return Value(metric=metric, result=self.document, confidence=self.confidence)
+    def __getattr__(self, name: str) -> Value:
+        if name.startswith("_") or name in self.__dataclass_fields__:  # such are asked of an unfinished copy too
+            raise AttributeError(name)
+        if name not in METRICS:
+            raise AttributeError(f"no metric {name!r}: {nearest(name, METRICS)}")
+        return Value(metric=name, result=self.document, confidence=self.confidence)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *METRICS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from harness.measure import energy as metering
 from harness.measure import gate as gating
 from harness.measure import session as measuring
 from harness.package import Files
+from harness.screen import note
 from harness.store import Store
 from harness.types import Cell, DeviceSpec, Enrolment, Package, PlannedRun, Purpose, Run, Snapshot
 
@@ -196,7 +196,7 @@ def waiter(device: str) -> Callable[[str], None]:
         if measuring.stopping.is_set():
             raise measuring.Interrupted
         if (device, reason) not in _told:
-            print(f"{device}: {reason}; waiting", file=sys.stderr)
+            note(f"{device}: {reason}; waiting")
         _told.add((device, reason))
 
     return wait

@@ -5,19 +5,27 @@ Builds go to processes (torch, user code, chatter on stdout stay away from us), 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import Any
 
 
-def _in_worker() -> None:
-    """A worker's stdout is its stderr (stdout carries one JSON document), and it never outlives its parent."""
-    import multiprocessing
+def _in_worker(silent: bool) -> None:
+    """A worker's stdout is its stderr (stdout carries one JSON document), and it never outlives its parent.
+
+    `silent`: both go nowhere."""
     import signal
 
+    if silent:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C for all
     if (parent := multiprocessing.parent_process()) is not None:
@@ -29,12 +37,51 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def build_processes(tasks: int) -> Executor:
-    """One single-threaded process per core, at most 4 (each holds torch: some 500 MB), never more than tasks."""
-    import multiprocessing
+class _Nameless(ModuleType):
+    """Answers as the caller's `__main__`, but comes of no file and no import."""
 
+    def __init__(self, main: ModuleType) -> None:
+        super().__init__("__main__")
+        self.__dict__["_main"] = main
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__file__":
+            raise AttributeError(name)
+        return getattr(self.__dict__["_main"], name)
+
+
+_starting = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """`spawn` has each new process import the caller's script again, which would run a plain script once more; and
+    nothing of ours is in it. While it looks for the script's name, there is none."""
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = _Nameless(main)
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+def build_processes(tasks: int, silent: bool = False) -> Executor:
+    """One single-threaded process per core, at most 4 (each holds torch: some 500 MB), never more than tasks.
+
+    `silent`: what they print goes nowhere, else to stderr."""
     workers = max(1, min(os.cpu_count() or 1, 4, tasks))
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_in_worker)
+    return ProcessPoolExecutor(workers, _Context(), initializer=_in_worker, initargs=(silent,))
 
 
 def lane_thread(device: str) -> Executor:

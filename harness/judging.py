@@ -15,6 +15,7 @@ from harness.analyze.check import output_check
 from harness.errors import HarnessError, RunnerError, UserCodeError
 from harness.experiment import Experiment
 from harness.measure import session as measuring
+from harness.package import Files
 from harness.task_metric import TaskMetric, task_metric
 from harness.types import Build, CheckSet, Measurement, Package, Run
 
@@ -65,14 +66,14 @@ def summarised(run: Run) -> Run:
 
 
 def _checked(run: Run, attempt: measuring.Attempt, package: Package, places: Places) -> Run:
-    files = Path(places.files)
+    files = Files(Path(places.files))
     build = _build_of(run, package)
     check = package.checks[build.input]
     if len(attempt.outputs) != len(build.expected):
         reason = f"wrong output: {len(attempt.outputs)} outputs, expected {len(build.expected)}"
         return dataclasses.replace(run, status="failed", counts=False, reason=reason)
     expected = [
-        measuring.read_tensors(files / f"{file.sha256}.bin", file.spec.dtype, list(file.spec.shape))
+        measuring.read_tensors(files(file.sha256, ".bin"), file.spec.dtype, list(file.spec.shape))
         for file in build.expected
     ]
     metric = _metric(package, places) if check.targets is not None else None
@@ -118,10 +119,10 @@ def _metric(package: Package, places: Places) -> TaskMetric | str | None:
         return error.what
 
 
-def _scored(run: Run, metric: TaskMetric | str, outputs: Any, check: CheckSet, files: Path) -> Run:
+def _scored(run: Run, metric: TaskMetric | str, outputs: Any, check: CheckSet, files: Files) -> Run:
     assert check.targets is not None
     spec = check.targets.spec
-    targets = np.fromfile(files / f"{check.targets.sha256}.bin", spec.numpy).reshape(-1, *spec.shape[1:])
+    targets = np.fromfile(files(check.targets.sha256, ".bin"), spec.numpy).reshape(-1, *spec.shape[1:])
     try:
         if isinstance(metric, str):
             raise UserCodeError(metric)

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import PackageError, UsageError
 from harness.experiment import NAME, Experiment
+from harness.shared_files import place_of, shown
 from harness.types import DTYPES, Artifact, CheckSet, Package, TensorFile
 
 MANIFEST = "manifest.json"
@@ -24,19 +25,31 @@ _ADAPTER = TypeAdapter(Package)
 
 
 class Files:
-    """The host's content-addressed files: `files(sha256, suffix)` is a path."""
+    """The host's content-addressed files: `files(sha256, suffix)` is a path.
+
+    Where the folder stands before a shared place, what is not in it is fetched from there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.shared = place_of(folder)
 
     def __call__(self, sha256: str, suffix: str) -> Path:
+        """Raises PackageError where the file is neither here nor at the shared place."""
         path = self.folder / f"{sha256}{suffix}"
-        if not re.fullmatch(SHA256, sha256) or not re.fullmatch(SUFFIX, suffix) or not path.is_file():
+        if not re.fullmatch(SHA256, sha256) or not re.fullmatch(SUFFIX, suffix):
             raise PackageError(f"{path}: the file is missing", "build the experiment again: harness run CONFIG")
+        if not path.is_file() and not (self.shared is not None and self.shared.fetch(path.name)):
+            where = path if self.shared is None else f"{path.name}: not at {shown(self.shared.url)}"
+            raise PackageError(f"{where}: the file is missing", "build the experiment again: harness run CONFIG")
         return path
 
     def whole(self, sha256: str, suffix: str) -> bool:
-        """Whether the file is there and is what its name says."""
+        """Whether the file is here, or at the shared place and now here, and is what its name says."""
+        return self._whole_here(sha256, suffix) or (
+            self.shared is not None and self.shared.fetch(f"{sha256}{suffix}")
+        )
+
+    def _whole_here(self, sha256: str, suffix: str) -> bool:
         path = self.folder / f"{sha256}{suffix}"
         if not path.is_file():
             return False
@@ -46,7 +59,7 @@ class Files:
     def put(self, content: bytes, suffix: str) -> str:
         """Keeps the content under its hash, which is returned."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if not self.whole(sha256, suffix):
+        if not self._whole_here(sha256, suffix):
             partial = self._partial(sha256, suffix)
             partial.write_bytes(content)
             partial.replace(self.folder / f"{sha256}{suffix}")
@@ -54,7 +67,7 @@ class Files:
 
     def take(self, other: Files, sha256: str, suffix: str) -> None:
         """Keeps a file that another place has."""
-        if not self.whole(sha256, suffix):
+        if not self._whole_here(sha256, suffix):
             partial = self._partial(sha256, suffix)
             shutil.copyfile(other(sha256, suffix), partial)
             partial.replace(self.folder / f"{sha256}{suffix}")
@@ -114,7 +127,7 @@ def read(folder: Path) -> tuple[Package, Files]:
         raise PackageError(
             f"{folder}: package schema {package.schema}, this harness reads {SCHEMA}", "use the harness that built it"
         )
-    if wrong := next(_impossible(package), None):
+    if wrong := next(impossible(package), None):
         raise PackageError(f"{folder / MANIFEST}: {wrong}", "build the package again")
     files = Files(folder / "files")
     for sha256, suffix in sorted(set(named(package))):
@@ -126,9 +139,14 @@ def read(folder: Path) -> tuple[Package, Files]:
     return package, files
 
 
-def _impossible(package: Package) -> Iterator[str]:
+#: a package narrowed by --variant may lack its reference; one that was made of a file, the rest as well
+MAY_LACK = ("reference",)
+MEASURED_MAY_LACK = ("reference", "model", "variants", "export")
+
+
+def impossible(package: Package, may_lack: Sequence[str] = MAY_LACK) -> Iterator[str]:
     """What no package of ours says. Its names and suffixes become paths, and a package may come from anywhere."""
-    yield from _wrong_experiment(package)
+    yield from _wrong_experiment(package, may_lack)
     for case, check in package.checks.items():
         yield from _wrong_check(case, check)
     for build in package.builds:
@@ -147,13 +165,14 @@ def _impossible(package: Package) -> Iterator[str]:
         yield from _wrong_tensor(package.null_input)
 
 
-def _wrong_experiment(package: Package) -> Iterator[str]:
+def _wrong_experiment(package: Package, may_lack: Sequence[str]) -> Iterator[str]:
     try:
         Experiment.model_validate_json(json.dumps(package.experiment))
     except ValidationError as error:
         for wrong in error.errors():
             where = (wrong.get("ctx") or {}).get("path", wrong["loc"])
-            if where != ("reference",):  # a package narrowed by --variant may lack it
+            lacks = len(where) == 1 and where[0] in may_lack and (where[0] == "reference" or wrong["type"] == "missing")
+            if not lacks:
                 yield f"experiment: {'.'.join(str(part) for part in where)}: {wrong['msg']}"
 
 

@@ -23,6 +23,7 @@ from harness.lanes import Lane, measure, reach
 from harness.package import Files
 from harness.screen import Screen
 from harness.settings import Settings
+from harness.shared_files import share
 from harness.store import Store
 from harness.types import Build, DeviceFacts, DeviceSpec, Kind, Package, Run, Session, SessionDevice, Variant
 
@@ -202,6 +203,8 @@ def run_package(
         lanes = reach(devices, package, settings, screen)
         tell_long_energy(package, measure_plan, settings, screen)
         identity = open_session(store, package, lanes, measure_plan, settings, screen)
+        named = [f"{sha256}{suffix}" for sha256, suffix in packages.named(package)]
+        share(files.folder, named, screen.say)
         complete = measure(store, identity, package, files, lanes, measure_plan, settings, screen)
         if complete:
             store.finish(identity)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
+
+_open: list[Screen] = []
+
+
+def note(text: str) -> None:
+    """A line from where no screen is at hand, a lane's thread: on the screen that was opened last, else on stderr."""
+    if _open:
+        _open[-1].say(text)
+    else:
+        print(text, file=sys.stderr)
 
 
 class Screen:
@@ -33,11 +45,14 @@ class Screen:
                 refresh_per_second=2,  # seldom: the harness may share its cores with what it measures
             )
             self._live.start()
+        _open.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with suppress(ValueError):
+            _open.remove(self)
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -98,7 +98,7 @@ def measure_block(task: BlockTask) -> Measured:
 
 def _measure_block(task: BlockTask) -> tuple[list[str], int, bool]:
     """The ids of what was made, the bytes that went over, and whether the device rebooted meanwhile."""
-    store = Store.open(task.store_url)
+    store = Store.open(task.store_url, stop=measuring.stopping)
     try:
         package = store.session(task.session).package
         collect, waiting = collector(task.store_url), waiter(task.device.name)
@@ -139,7 +139,7 @@ def collector(store_url: str) -> Callable[[Depot, str], None]:
         notes = _notes(depot, run)
         if notes is None or notes.get("purpose") not in ("latency", "memory"):
             return
-        store = Store.open(store_url, create=True)
+        store = Store.open(store_url, create=True, stop=measuring.stopping)
         try:
             store.session(notes["session"])  # UsageError for another store's
             attempt = measuring.collect(depot, run, depot.poll(run), notes)

@@ -17,17 +17,19 @@ ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
 ABOVE |= {"lanes", "adaptive", "attempt", "judging", "settings", "records", "pairs", "cli_options", "cli_releases"}
 ABOVE |= {"confirm", "foreign", "more", "api", "answers", "frames", "exchange", "pytest_plugin", "notebook"}
-ABOVE |= {"cli_exchange", "__init__", "live"}
+ABOVE |= {"cli_exchange", "__init__", "live", "single", "pytest_session", "pytest_words"}
 TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
 TORCH |= {"build"}
 HEAVY = {
-    "torch": TORCH | {"interfaces", "api", "live"},  # for types only
+    "torch": TORCH | {"interfaces", "api", "live", "single"},  # for types only
     "torchao": {"compress", "quiet"},
     "executorch": {"compress", "export", "quiet"},
     "plotly": {"report"},
     "pandas": {"commands", "report", "api", "frames"},
     "sqlalchemy": {"store"},
     "typer": {"cli", "cli_options", "cli_releases", "cli_exchange"},
+    "mlflow": {"exchange"},
+    "fsspec": {"shared_files"},
     "asyncssh": {"devices"},
     "adb_shell": {"devices"},
 }
@@ -82,6 +84,7 @@ def test_heavy_libraries_stay_in_their_places(part: str, path: Path) -> None:
 @pytest.mark.parametrize(("part", "path"), [pytest.param(*m, id=str(m[1].relative_to(PACKAGE))) for m in modules()])
 def test_what_is_slow_to_import_is_imported_where_it_is_used(part: str, path: Path) -> None:
     slow = {"torch", "torchao", "executorch", "plotly", "pandas", "scipy", "torch_pruning", "alembic", "mlxtend"}
+    slow |= {"mlflow", "fsspec"}
     for name, at_top in imports(path):
         assert not (at_top and name.split(".")[0] in slow), f"{path}: imports {name} at its top"
 

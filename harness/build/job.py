@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ def prepare(experiment: Experiment, folder: Path) -> Prepared:
         for name in loaded.cases:
             checks[name], samples = _checks(loaded, name, folder)
             _try_metric(loaded, samples)
-        return Prepared(checks=checks, nulls=_nulls(experiment, folder), null_input=_null_input(folder),
+        return Prepared(checks=checks, nulls=nulls(_exporters(experiment), folder), null_input=null_input(folder),
                         toolchain=fingerprint.toolchain())
 
 
@@ -231,7 +231,7 @@ class _Case:
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".part-") as part:
             out = Path(part) / f"model{exporter.suffix}"
             exported = exporter.export(final, params, out)
-            artifact = _keep(out, exporter, self.folder)
+            artifact = keep(out, exporter, self.folder)
         return Record(artifact=artifact, facts=facts(eager, final, self.inputs) | dict(exported.facts),
                       notes=(*final.notes, *exported.notes), precision=final.precision, calibrated=final.calibrated)
 
@@ -284,7 +284,7 @@ def _scored(loaded: Loaded, module: Any, samples: Samples, structure: Any, folde
         return Record(expected=expected, notes=(f"no host score: {error.what}",))
 
 
-def _keep(file: Path, exporter: Any, folder: Path) -> Artifact:
+def keep(file: Path, exporter: Any, folder: Path) -> Artifact:
     """Moves an exported file into `folder` under its content's name."""
     import zstandard
 
@@ -303,7 +303,7 @@ def _prebuilt(one: _Case, spec: VariantSpec) -> Build:
     if not path.is_file():
         raise _Unusable(f"variant {spec.name!r}: {spec.artifact} does not exist", "paths are relative to the YAML")
     exporter = registry.load("exporter", str(spec.exporter))()
-    artifact = replace(_keep(path, exporter, one.folder), toolchain={})
+    artifact = replace(keep(path, exporter, one.folder), toolchain={})
     record = one.score()
     return replace(_blank(one.job, str(spec.exporter), one.name), backend=str(spec.backend), status="ok", reason=None,
                    notes=("made elsewhere",), artifact=artifact, expected=record.expected)
@@ -329,13 +329,18 @@ def _try_metric(loaded: Loaded, samples: Samples) -> None:
     metric.score(leaves, None, samples.targets[:samples.batch], samples.batch)
 
 
-def _null_input(folder: Path) -> TensorFile:
+def null_input(folder: Path) -> TensorFile:
     import numpy
 
     return write_tensor(numpy.ones(1, dtype="float32"), TensorSpec(dtype="float32", shape=(1,)), folder)
 
 
-def _nulls(experiment: Experiment, folder: Path) -> dict[str, Artifact]:
+def _exporters(experiment: Experiment) -> list[str]:
+    prebuilt = [str(v.exporter) for v in experiment.variants if v.artifact is not None]
+    return list(dict.fromkeys([e.exporter for e in experiment.export] + prebuilt))
+
+
+def nulls(exporters: Sequence[str], folder: Path) -> dict[str, Artifact]:
     """runtime -> artifact of one addition, by the exporter's default options."""
     import torch
 
@@ -343,10 +348,8 @@ def _nulls(experiment: Experiment, folder: Path) -> dict[str, Artifact]:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1.0
 
-    names = dict.fromkeys([e.exporter for e in experiment.export] + [str(v.exporter) for v in experiment.variants
-                                                                      if v.artifact is not None])
     found: dict[str, Artifact] = {}
-    for name in names:
+    for name in exporters:
         exporter = registry.load("exporter", name)()
         if exporter.runtime in found:
             continue
@@ -359,7 +362,7 @@ def _nulls(experiment: Experiment, folder: Path) -> dict[str, Artifact]:
                 with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
                     out = Path(part) / f"null{exporter.suffix}"
                     exporter.export(model, exporter.Params(), out)
-                    record = Record(artifact=_keep(out, exporter, folder))
+                    record = Record(artifact=keep(out, exporter, folder))
                 build_cache.write(key, record, folder)
         assert record.artifact is not None
         found[exporter.runtime] = record.artifact

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import pipeline
+from harness import pipeline, shared_files
 from harness.errors import HarnessError, StoreError, UsageError
 from harness.interfaces import PageData
 from harness.metrics import constraint
@@ -29,11 +29,10 @@ def store_url(given: str | None) -> str:
 
 
 def artifacts_folder(url: str) -> Path:
-    """HARNESS_ARTIFACTS, else beside a SQLite store, else in the working folder."""
+    """HARNESS_ARTIFACTS (of a URL the folder that stands before it), else beside a SQLite store, else in the working
+    folder."""
     if given := os.environ.get("HARNESS_ARTIFACTS"):
-        if "://" in given:
-            raise UsageError(f"HARNESS_ARTIFACTS {given.partition('://')[0]}://…: a folder is needed for now")
-        return Path(given).absolute()
+        return shared_files.usable(given) if "://" in given else Path(given).absolute()
     path = sqlite_path(url)
     return (path.parent if path is not None else Path(".harness")).absolute() / "artifacts"
 

@@ -82,6 +82,16 @@ def compare(base: str, head: str, experiment: str | None, given: Measured, asked
         return _files(*found, given, asked, across)
     if given != Measured():
         raise UsageError("--input, --inputs and --threads are for two files", "labels were measured already")
+    shown, compared = of_stored(base, head, experiment, asked)
+    present(shown, asked)
+    return exit_code(compared, asked)
+
+
+def of_stored(
+    base: str, head: str, experiment: str | None, asked: Asked
+) -> tuple[dict[str, Any], Sequence[Compared]]:
+    """Two labels or sessions of the store: what `compare --json` holds, and its rows. Raises UsageError."""
+    across = asked.factors
     store = Store.open(store_url(asked.store))
     try:
         of = sides.resolve(store, base, head, experiment)
@@ -98,8 +108,7 @@ def compare(base: str, head: str, experiment: str | None, given: Measured, asked
         store.close()
     shown = document(of, compared, sessions, asked)
     shown["notes"] = list(_unfinished(of))
-    present(shown, asked)
-    return exit_code(compared, asked)
+    return shown, compared
 
 
 def _files(base: Path, head: Path, given: Measured, asked: Asked, across: frozenset[str]) -> int:

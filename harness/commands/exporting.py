@@ -1,100 +1,94 @@
-"""`export-runs`: every run as a row, for other tools."""
+"""`export-runs`: every run as a row, for other tools and for `import-runs`."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.commands.common import discreet, emit, refuse_folder, store_url
-from harness.errors import ToolchainError, UsageError
-from harness.store import Store
-from harness.types import Run
+from harness.commands.common import emit, names_of, refuse_folder, store_url
+from harness.commands.hidden import hidden, teller
+from harness.errors import UsageError
+from harness.exchange import formats
+from harness.exchange.row import Row, dumps, flat
+from harness.exchange.session import record_of
+from harness.screen import Screen
+from harness.store import Store, exact
+from harness.store.exact import Reader
 
-FORMATS = ("csv", "json", "parquet")
+#: below so many runs nobody waits
+_LONG = 2_000
 
 
 def export_runs(
     out: Path, form: str | None, samples: bool, experiment: str | None, label: str | None, store: str | None,
     identify: bool, json_out: bool,
 ) -> int:  # fmt: skip
-    import pandas
-
-    form = form or (out.suffix[1:] if out.suffix[1:] in FORMATS else "csv")
-
-    if form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}", f"one of: {', '.join(FORMATS)}")
+    form = form or formats.by_name(out) or "csv"
+    if form not in formats.NAMES:
+        raise UsageError(f"unknown format {form!r}", f"one of: {', '.join(formats.NAMES)}")
     refuse_folder(out)
+    if out.exists() and not out.is_file():
+        raise UsageError(f"{out} is no plain file", "name a file with -o")
     opened = Store.open(store_url(store))
     try:
-        sessions = {s["id"]: s for s in opened.list_sessions()}
-        wanted = {
-            k
-            for k, s in sessions.items()
-            if (experiment is None or s["experiment"] == experiment) and (label is None or s["label"] == label)
-        }
-        if not wanted:
-            opened.latest(experiment, label)  # says what there is
-        rows = [
-            _row(run, sessions[identity], form, identify)
-            for identity in sessions
-            if identity in wanted
-            for run in opened.runs(identity, arrays=form != "csv")
-        ]
+        wanted = sessions_of(opened, experiment, label)
+        with exact.reading(opened) as reader:
+            rows = rows_of(opened, reader, [listed["id"] for listed in wanted], samples, identify)
+            written = _write(rows, form, out, sum(listed["runs"] for listed in wanted))
     finally:
         opened.close()
-    frame = pandas.DataFrame(rows)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        if form == "csv":
-            frame.to_csv(partial, index=False)
-        elif form == "json":
-            frame.to_json(partial, orient="records", indent=1)
-        else:
-            frame.to_parquet(partial, index=False)
-    except ImportError as error:
-        raise ToolchainError("parquet needs pyarrow", 'pip install "ondevice-harness[parquet]"') from error
-    except OSError as error:
-        raise UsageError(f"{out}: {error.strerror or error}", "name a writable place with -o") from error
-    partial.replace(out)
     if json_out:
-        emit({"schema": 1, "runs": len(rows), "file": str(out)})
+        emit({"schema": 1, "runs": written, "file": str(out)})
     else:
-        print(f"{len(rows)} runs: {out}")
+        print(f"{written} runs: {out}")
     return 0
 
 
-def _row(run: Run, session: dict[str, Any], form: str, identify: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "session": run.session,
-        "experiment": session["experiment"],
-        "label": session["label"],
-        "quick": session["quick"],
-        "run": run.id,
-        "variant": run.cell.variant,
-        "seed": run.cell.seed,
-        "exporter": run.cell.exporter,
-        "backend": run.cell.backend,
-        "input": run.cell.input,
-        "device_id": run.cell.device_id,
-        "threads": run.cell.threads,
-        "cpus": run.cell.cpus,
-        "context": run.cell.context,
-        "purpose": run.purpose,
-        "repeat": run.repeat,
-        "attempt": run.attempt,
-        "counts": run.counts,
-        "status": run.status,
-        "reason": run.reason,
-        "caveats": " ".join(run.caveats),
-        "block": run.block,
-        "position": run.position,
-        "started_utc": run.started_utc,
-        "artifact_sha256": run.artifact_sha256,
-    }
-    row = discreet(row, identify)
-    row |= {m.metric: m.values[0] for m in run.measurements if len(m.values) == 1}
-    row |= {f"latency_{k}_ms": v for k, v in run.summary.items() if k in ("p50", "p90", "p95", "p99", "mean", "min")}
-    if form != "csv":
-        row |= {name: values.tolist() for name, values in run.arrays.items()}
-    return row
+def sessions_of(store: Store, experiment: str | None, label: str | None) -> list[dict[str, Any]]:
+    """The sessions that are asked for, newest first. Raises UsageError where there is none, naming what there is."""
+    found = [
+        listed
+        for listed in store.list_sessions()
+        if (experiment is None or listed["experiment"] == experiment) and (label is None or listed["label"] == label)
+    ]
+    if not found:
+        store.latest(experiment, label)
+    return found
+
+
+def rows_of(store: Store, reader: Reader, sessions: Sequence[str], samples: bool, identify: bool) -> Iterator[Row]:
+    for identity in sessions:
+        head = reader.head(identity)
+        names = {} if identify else names_of(store.session(identity))
+        record = record_of(head, samples=samples, identified=identify)
+        text: str | None = dumps(record if identify else hidden(record, names), f"session {identity}")
+        tell = teller(names)
+        for portion in reader.runs(identity):
+            for run, arrays in portion:
+                held = arrays if samples else None
+                yield flat(head.session, run, held, text) if identify else flat(head.session, run, held, text, tell)
+                text = None
+
+
+def _write(rows: Iterator[Row], form: str, out: Path, total: int) -> int:
+    """Beside the file and then in its place, so that what is there stays until the new one is whole."""
+    target = Path(os.path.realpath(out))
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    written, began = 0, time.monotonic()
+    try:
+        with Screen(quiet=total < _LONG) as screen:
+            for written in formats.write(form, rows, partial):
+                if written % 500 == 0:
+                    left_s = (time.monotonic() - began) / written * (total - written)
+                    screen.show("export", "exporting", f"runs to {out.name}", written, total, left_s)
+        partial.replace(target)
+    except OSError as error:
+        raise UsageError(f"{out}: {error.strerror or error}", "name a writable place with -o") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return written

@@ -22,7 +22,7 @@ from harness.commands import beside, comparing, sides
 from harness.commands.alarms import Raised
 from harness.commands.common import artifacts_folder, concluded, page, page_name, store_url
 from harness.commands.comparing import Asked
-from harness.commands.running import checked_label, narrow_package
+from harness.commands.measuring import checked_label, narrow_package
 from harness.commands.sides import Sides
 from harness.devices import catalog
 from harness.devices.spec import resolve_all

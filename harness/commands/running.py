@@ -8,11 +8,12 @@ from typing import Any
 
 from harness import config, pipeline
 from harness import package as packages
-from harness.commands import beside, profiling
-from harness.commands.common import artifacts_folder, concluded, emit, page, page_name, store_url
+from harness.commands import profiling
+from harness.commands.common import concluded, emit
+from harness.commands.measuring import Asked, Work, measured, paged, work_of
+from harness.commands.measuring import settings as settings_of
 from harness.devices import catalog
 from harness.devices.spec import resolve_all
-from harness.errors import UsageError
 from harness.quiet import stdout_to_stderr
 from harness.screen import Screen
 from harness.settings import Settings
@@ -23,7 +24,7 @@ from harness.types import Package, Session
 def build(source: Path, out: Path | None, variants: Sequence[str], store: str | None, json_out: bool) -> int:
     experiment, text = config.load(source)
     experiment = pipeline.narrowed(experiment, [], variants)
-    settings = _settings(store, Path(experiment.folder))
+    settings = settings_of(store, Path(experiment.folder))
     with Screen() as screen:
         package, files = pipeline.build(experiment, text, settings, screen)
     if out is not None:
@@ -74,60 +75,31 @@ def run(
     json_out: bool,
     profile: bool = False,
 ) -> int:
-    label = checked_label(label, source)
-    packaged = source.is_dir()
-    if packaged:
-        package, files = packages.read(source)
-        package = narrow_package(package, variants)
-        if profile:
-            package = profiling.asked_of_package(package)
-        names = list(devices) or list(package.experiment["devices"])
-        folder = Path.cwd()
-    else:
-        experiment, text = config.load(source)
-        experiment = pipeline.narrowed(experiment, devices, variants)
-        if profile:
-            experiment = profiling.asked_of(experiment)
-        names = list(experiment.devices)
-        folder = Path(experiment.folder)
-    specs = resolve_all(names, catalog.load(devices_file, folder))
-    settings = _settings(
-        store,
-        folder,
-        label=label,
-        fresh=fresh,
-        quick=quick,
-        max_minutes=max_minutes,
-        identify=identify,
-        carried=packaged,
-    )
+    asked = Asked(
+        source=source, devices=devices, devices_file=devices_file, variants=variants, label=label, fresh=fresh,
+        quick=quick, max_minutes=max_minutes, store=store, identify=identify, profile=profile,
+    )  # fmt: skip
+    work = work_of(asked)
     if dry:
-        from harness.commands.dry import tell_plan
-
-        return tell_plan(
-            package.experiment if packaged else experiment.model_dump(mode="json"),
-            None if packaged else experiment,
-            specs,
-            quick,
-            json_out,
-            builds=package.builds if packaged else None,
-        )
+        return _dry(work, quick, json_out)
     with stdout_to_stderr(), Screen() as screen:  # a user's metric may print
-        if packaged:
-            kept = packages.keep(package, files, settings.files)
-            session = pipeline.run_package(package, kept, specs, settings, screen)
-        else:
-            session = pipeline.run(experiment, text, specs, settings, screen)
-    return tell(session, settings, json_out)
+        session = measured(work, screen)
+    return tell(session, work.settings, json_out)
+
+
+def _dry(work: Work, quick: bool, json_out: bool) -> int:
+    from harness.commands.dry import tell_plan
+
+    if isinstance(work.plan, Package):
+        return tell_plan(work.plan.experiment, None, work.devices, quick, json_out, builds=work.plan.builds)
+    return tell_plan(work.plan.model_dump(mode="json"), work.plan, work.devices, quick, json_out)
 
 
 def tell(session: Session, settings: Settings, json_out: bool) -> int:
     """Page, table, front, pick and the exit code of a session that was just measured."""
     store = Store.open(settings.store_url)
     try:
-        where = Path("reports") / f"{page_name(session)}.html"
-        more = beside.of_session(store, session, settings.identify)
-        document, why_not = page(store, session, settings.files, where, settings.identify, **more)
+        document, why_not = paged(store, session, settings)
         profiling.tell(store, session, document, json_out)
     finally:
         store.close()
@@ -160,43 +132,6 @@ def exit_code(document: dict[str, Any], session: Session) -> int:
     return 1 if wants and document["pick"] is None else 0
 
 
-def checked_label(given: str | None, source: Path) -> str | None:
-    if given != "auto":
-        if given is not None and (len(given) > 300 or not given.isprintable() or not given):
-            raise UsageError("a label is 1 to 300 printable characters")
-        if given is not None and given.startswith("run:"):
-            raise UsageError(f"label {given!r}: run: names a session by its id", "give the release another name")
-        return given
-    import subprocess
-
-    folder = source if source.is_dir() else source.resolve().parent
-    done = subprocess.run(
-        ["git", "-C", str(folder), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=30
-    )
-    if done.returncode != 0:
-        raise UsageError(f"--label auto: {done.stderr.strip()[:200]}", "give a label, or run inside a git repository")
-    return done.stdout.strip()
-
-
-def _settings(store: str | None, folder: Path, **more: Any) -> Settings:
-    url = store_url(store)
-    return Settings(store_url=url, files=artifacts_folder(url), folder=folder, **more)
-
-
-def narrow_package(package: Package, variants: Sequence[str]) -> Package:
-    import dataclasses
-
-    known = {build.variant for build in package.builds}
-    for name in variants:
-        if name not in known:
-            from harness.metrics import nearest
-
-            raise UsageError(f"the package has no variant {name!r}", nearest(name, known))
-    if not variants:
-        return package
-    return dataclasses.replace(package, builds=tuple(b for b in package.builds if b.variant in variants))
-
-
 def measure(
     file: Path,
     devices: Sequence[str],
@@ -213,7 +148,7 @@ def measure(
 ) -> int:
     from harness.foreign import package_of
 
-    settings = _settings(store, Path.cwd(), identify=identify, kind="measure", fresh=True)
+    settings = settings_of(store, Path.cwd(), identify=identify, kind="measure", fresh=True)
     with Screen() as screen:
         specs = resolve_all(devices or ["local"], catalog.load(devices_file, Path.cwd()))
         package, files = package_of(file, specs[0], inputs, arrays, expect, threads, repeats, settings, screen)
