@@ -194,7 +194,7 @@ class Value:
         except OverflowError:
             limit = math.nan
         if math.isnan(limit):
-            raise UsageError(f"{self.metric} {op} {str(bound)[:80]!r}: the bound is not a number", f"in {self.unit}")
+            raise UsageError(f"{self.metric} {op} {str(bound)[:80]}: the bound is not a number", f"in {self.unit}")
         return limit
 
 

@@ -72,7 +72,8 @@ def _figure(found: Any, stat: str) -> tuple[float, float, float, str | None]:
         return *nothing, str(value["absent"])
     if not isinstance(value, int | float):
         return *nothing, "not measured"
-    low, high = (found.get("ci95_of", {}).get(stat) if stat else found.get("ci95")) or (math.nan, math.nan)
+    interval = found.get("ci95_of", {}).get(stat) if stat else found.get("ci95")
+    low, high = interval if isinstance(interval, list | tuple) else nothing[:2]  # one repeat has none
     return float(value), float(low), float(high), None
 
 

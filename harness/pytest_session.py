@@ -18,6 +18,7 @@ from harness.answers import Result
 from harness.commands.common import artifacts_folder, store_url
 from harness.devices import catalog
 from harness.devices.spec import resolve_all
+from harness.guest import guest, own_errors
 from harness.live import arrays
 from harness.package import Files
 from harness.pytest_plugin import Options
@@ -59,6 +60,7 @@ class Asking:
         """For the tests' ids, which travel into logs: no address in them."""
         return [pipeline.device_label(spec, None, False) for spec in self.devices.values()]
 
+    @own_errors
     def ask(
         self, device: str, what: Any, *, repeats: int | None, measured: Callable[[Result], None], **more: Any
     ) -> Result:
@@ -69,7 +71,7 @@ class Asking:
         asked = more | {
             "repeats": self.options.repeats if repeats is None else repeats, "min_seconds": self.options.seconds,
         }  # fmt: skip
-        with Screen(quiet=self.options.quiet) as screen:
+        with guest(), Screen(quiet=self.options.quiet) as screen:
             package, files = self._packaged(what, spec, screen, asked)
             key = identity(package, spec)
             if key not in self.results:

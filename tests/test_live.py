@@ -133,8 +133,7 @@ def test_a_module_that_talks_is_not_heard(tmp_path: Path, capfd: pytest.CaptureF
             print("from Python")
             return x + 1
 
-    with pytest.raises(UserCodeError):  # torch.export cannot take it; its own forward has run by then
-        package_of(Talks(), X, tmp_path)
+    package_of(Talks(), X, tmp_path)
     assert capfd.readouterr() == ("", "")
 
 

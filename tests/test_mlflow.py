@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -312,11 +313,23 @@ def test_a_server_that_refuses_is_one_message_without_the_password(
     assert "s3cret" not in lab.stderr and "ann" not in lab.stderr
 
 
-def test_a_server_that_is_not_there_is_said_at_once(lab: Lab, server: ThreadingHTTPServer) -> None:
-    server.server_close()
-    address = f"http://ann:s3cret@127.0.0.1:{server.server_port}"
+def test_a_server_that_is_not_there_is_said_at_once(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://ann:s3cret@127.0.0.1:{port}"
     lab.says(3, "export-mlflow", "--to", address, "--no-page", names=("not reached", "refused"))
     assert "s3cret" not in lab.stderr
+
+
+def test_a_server_is_knocked_at_before_mlflow_asks_it_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(exchange, "_client", lambda uri: asked.append(uri))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(StoreError, match="not reached"):
+        exchange.send([], "demo", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # then it is the proxy that reaches it, or not
+    exchange._knock(f"http://nowhere.invalid:{port}")
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_a_wrong_answer_is_not_a_result_however_fast(package: Path, harness: Har
     int8["artifact"] = fp32["artifact"]
     int8["precision"] = "fp32"
     (tmp_path / "p" / "manifest.json").write_text(json.dumps(manifest))
-    done = harness("run", "p", "--quick", "--json", cwd=tmp_path)
+    done = harness("run", "p", "--json", cwd=tmp_path)
     assert done.code == 3
     result = by_cell(done.json)["int8", "executorch"]
     assert result["status"] == "failed"

@@ -167,7 +167,7 @@ def test_a_link_that_is_cut_in_mid_run_loses_nothing(
     slow: Path, environment: dict[str, str], phone: Phone, tmp_path: Path
 ) -> None:
     listed(tmp_path, phone=phone.uri)
-    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
+    process = begin(environment, tmp_path, "run", str(slow), "--device", "phone", "--json")
     a_run_is_on(phone)
     phone.cut()
     time.sleep(20)
@@ -181,7 +181,7 @@ def test_a_daemon_that_restarts_in_mid_run_loses_nothing(
     slow: Path, environment: dict[str, str], phone: Phone, tmp_path: Path
 ) -> None:
     listed(tmp_path, phone=phone.uri)
-    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
+    process = begin(environment, tmp_path, "run", str(slow), "--device", "phone", "--json")
     a_run_is_on(phone)
     phone.restart()
     stdout, stderr = process.communicate(timeout=300)
@@ -212,7 +212,7 @@ def test_interrupted_it_puts_the_phone_back_at_once(
 ) -> None:
     before = phone.settings()
     listed(tmp_path, phone=phone.uri)
-    process = begin(environment, tmp_path, "run", str(slow), "--quick", "--device", "phone", "--json")
+    process = begin(environment, tmp_path, "run", str(slow), "--device", "phone", "--json")
     folder = a_run_is_on(phone)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)  # 5 s are promised; a machine that others share is given more

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -462,6 +463,20 @@ def test_the_last_baseline_and_digest_stay(store: Store) -> None:
     assert store.baseline("nothing") is None
 
 
+def test_who_sets_a_first_baseline_while_another_does_too_is_the_last(url: str, store: Store) -> None:
+    """Both see none and insert one; the second finds that out only when the first is done."""
+    row = {"experiment": "exp", "label": "theirs", "set_utc": "2026-01-01"}
+    with raw(url) as connection:
+        connection.execute(insert(metadata.tables["baselines"]).values(row))
+        second = threading.Thread(target=lambda: store.set_baseline("exp", "mine"))
+        second.start()
+        second.join(timeout=0.5)
+        assert second.is_alive()
+    second.join(timeout=30)
+    assert store.baseline("exp") == "mine"
+    assert len(contents(url)["baselines"]) == 1
+
+
 def test_listing_a_thousand_sessions_takes_one_query(store: Store) -> None:
     rows = [
         {
@@ -517,19 +532,29 @@ def test_a_damaged_blob_is_an_error_and_not_an_empty_run() -> None:
         blob.decode(b"garbage")
 
 
-def test_the_newest_migration_is_the_one_the_code_expects_and_makes_its_tables(url: str, store: Store) -> None:
+def test_the_newest_migration_is_the_one_the_code_expects_and_makes_its_tables(
+    url: str, store: Store, request: pytest.FixtureRequest
+) -> None:
     assert versions()[-1] == HEAD
-    with raw("sqlite://") as fresh, raw(url) as connection:
-        metadata.create_all(fresh)
-        expected, found = inspect(fresh), inspect(connection)
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
-        for table in expected.get_table_names():
-            assert [c["name"] for c in found.get_columns(table)] == [c["name"] for c in expected.get_columns(table)]
-            indexes = [i["name"] for i in found.get_indexes(table) if "duplicates_constraint" not in i]
-            assert sorted(map(str, indexes)) == sorted(str(i["name"]) for i in expected.get_indexes(table))
-            assert [f["referred_table"] for f in found.get_foreign_keys(table)] == [
-                f["referred_table"] for f in expected.get_foreign_keys(table)
-            ]
+    fresh = "sqlite://" if url.startswith("sqlite") else str(request.getfixturevalue("postgres")())
+    with raw(fresh) as wanted, raw(url) as made:
+        metadata.create_all(wanted)
+        assert made.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
+        for table in metadata.tables:
+            assert shape(made, table) == shape(wanted, table)
+
+
+def shape(connection: Connection, table: str) -> dict[str, Any]:
+    found = inspect(connection)
+    columns = [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(table)]
+    indexes = [
+        (i["name"], i["unique"], i["column_names"], {k: str(v) for k, v in i.get("dialect_options", {}).items()})
+        for i in found.get_indexes(table)
+    ]
+    foreign = [(f["constrained_columns"], f["referred_table"]) for f in found.get_foreign_keys(table)]
+    unique = [u["column_names"] for u in found.get_unique_constraints(table)]
+    key = found.get_pk_constraint(table)["constrained_columns"]
+    return {"columns": columns, "indexes": sorted(indexes, key=str), "foreign": foreign, "unique": unique, "key": key}
 
 
 def test_a_place_that_cannot_be_a_folder_is_one_message() -> None:

@@ -427,6 +427,42 @@ def test_what_comes_into_the_target_meanwhile_is_seen(place: Place, kind: str) -
     assert [row[0] for row in held(target)["runs"] if row[0] in ("both", "here", "there")] == ["both", "here"]
 
 
+def test_a_run_that_another_writer_stores_first_is_looked_at_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server measurements go on while a session is written."""
+    source, target = place("sqlite"), place("postgres")
+    *_, session = fill(source)
+    copied(source, target)
+    runs = [make_run(session, id=f"new-{n}", repeat=100 + n) for n in range(3)]
+    assert all(Store.open(source).append(run) for run in runs)
+    monkeypatch.setattr(side, "MOST_ROWS", 1)
+    told: list[str] = []
+
+    def tell(done: int, total: int, what: str) -> None:
+        told.append(what)
+        if what.startswith("copying") and sum(t.startswith("copying") for t in told) == 1:
+            mine = Store.open(target)
+            assert not any(run.id.startswith("new") for run in mine.runs(session)), "what is not committed is unseen"
+            assert mine.append(runs[-1])
+            mine.close()
+
+    assert copied(source, target, tell).new["runs"] == 2
+    assert held(target)["runs"] == held(source)["runs"]
+
+
+def test_where_it_cannot_be_seen_which_device_is_the_newer_that_is_told(pair: Pair) -> None:
+    source, target, session = pair
+    for url, size in ((source, 7), (target, 8)):
+        store = Store.open(url)
+        spec = store.session(session).devices[0].spec
+        store.put_device(session, SessionDevice(spec=spec, facts=dataclasses.replace(FACTS, memory_bytes=size)))
+    before = held(target)
+    (kept,) = copied(source, target).kept
+    assert "device local: the target's facts" in kept
+    assert held(target) == before
+
+
 def test_a_dry_run_says_what_would_be_new_and_writes_nothing(place: Place) -> None:
     source, target = place("sqlite"), place("sqlite")
     *_, session = fill(source)

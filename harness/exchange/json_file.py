@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ def _told(column: Column, value: Any) -> str:
         return "null"
     if column.kind == "json":
         return str(value)
+    if column.kind == "text":
+        return encode_basestring_ascii(value)
     if column.kind in ("ns", "f8"):
         return numbers(value)
-    return json.dumps(base64.b64encode(value.tobytes()).decode("ascii") if column.kind == "bytes" else value)
+    if column.kind == "bytes":
+        return f'"{base64.b64encode(value.tobytes()).decode("ascii")}"'
+    return json.dumps(value)
 
 
 def read(path: Path) -> Iterator[Row]:

@@ -10,7 +10,6 @@ A row is a dict of `COLUMNS`, in their order. Its values by `Column.kind`:
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -75,9 +74,16 @@ COLUMNS = (
     *_of("text", "content_sha256?", derived=True), *_of("json", "session_record?"),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
+_AS_STORED = (
+    "purpose", "repeat", "attempt", "counts", "status", "block", "position", "started_utc", "artifact_sha256",
+    "boot_id", "start_boottime_ns", "end_boottime_ns",
+)  # fmt: skip
+_TEXTS = [column.name for column in COLUMNS if column.kind == "text" and not column.derived]
 _HASHED = [column.name for column in COLUMNS if not column.derived and column.name not in ARRAYS]
-#: (where it stands, the value) -> what may leave this computer of it
-Tell = Callable[[str, Any], Any]
+#: (`reason` or a JSON column, its text) -> what may leave this computer of it
+Tell = Callable[[str, str], str]
+_ENCODE = json.JSONEncoder(allow_nan=False).encode
+_ENCODE_LIST = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def flat(
@@ -85,32 +91,37 @@ def flat(
     run: Mapping[str, Any],
     arrays: Mapping[str, Array] | None,
     record: str | None,
-    tell: Tell = lambda name, value: value,
+    tell: Tell = lambda name, text: text,
 ) -> Row:
     """A run of the table `runs` (JSON as text) as a row. `session`: its row of the table `sessions`.
 
     `arrays` None leaves the samples out, and with them the hash of the whole. `record`: for the first row of a session.
     Raises StoreError for what no file of ours can hold."""
     where = f"run {run['id']}"
-    jsons = {name: tell(name, loads(run[name], where)) for name in JSONS}
+    jsons = {name: loads(run[name], where) for name in JSONS}
     row: Row = dict.fromkeys(BY_NAME)
-    row |= {"session": run["session_id"], "run": run["id"], **dataclasses.asdict(Cell(**loads(run["cell"], where)))}
+    row |= {"session": run["session_id"], "run": run["id"], "context": Cell.context, **loads(run["cell"], where)}
     row |= {name: session[name] for name in ("experiment", "label", "quick")}
-    row |= {name: run[name] for name in BY_NAME if name in run and name not in (*CELL, *JSONS)}
-    row["reason"] = tell("reason", run["reason"])
-    row["caveats"] = " ".join(loads(run["caveats"], where))
-    row |= {name: dumps(value, f"{where}: {name}") for name, value in jsons.items()}
+    row |= {name: run[name] for name in _AS_STORED}
+    row["caveats"] = _words(loads(run["caveats"], where), where)
+    row["reason"] = run["reason"] and tell("reason", run["reason"])
+    row |= {name: tell(name, dumps(value, f"{where}: {name}")) for name, value in jsons.items()}
     row |= derived(jsons["measurements"], jsons["summary"])
     row["session_record"] = record
-    for column in COLUMNS:
-        if column.kind == "text" and row[column.name] is not None:
-            row[column.name] = visible(row[column.name])
+    row |= {name: visible(row[name]) for name in _TEXTS if row[name]}
     if arrays is not None:
         row |= {name: as_kind(values, ARRAYS.get(name), f"{where}: {name}") for name, values in arrays.items()}
         row["content_sha256"] = content_sha256(row)
-    if row.keys() != BY_NAME.keys():
+    if len(row) != len(BY_NAME):
         raise StoreError(f"{where} has {', '.join(row.keys() - BY_NAME.keys())}, which no export knows")
     return row
+
+
+def _words(caveats: Any, where: str) -> str:
+    told = " ".join(caveats)
+    if told.split() != caveats:
+        raise StoreError(f"{where}: caveats {caveats!r:.80} are no words")
+    return told
 
 
 def derived(measurements: Any, summary: Any) -> Row:
@@ -152,7 +163,7 @@ def loads(text: str, where: str) -> Any:
 def dumps(value: Any, where: str) -> str:
     """JSON as every export has it: ASCII, one line. Raises StoreError for what is no JSON."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return _ENCODE(value)
     except ValueError as error:
         raise StoreError(f"{where}: {not_finite(value)} is not a finite number") from error
 
@@ -160,7 +171,7 @@ def dumps(value: Any, where: str) -> str:
 def numbers(values: Array) -> str:
     """An array as JSON: floats exactly, NaN as null, the infinities as numbers too large for a float."""
     if values.dtype.kind != "f" or np.isfinite(values).all():
-        return json.dumps(values.tolist(), separators=(",", ":"))
+        return _ENCODE_LIST(values.tolist())
     return f"[{','.join(map(_number, values.tolist()))}]"
 
 

@@ -85,7 +85,7 @@ Index(
     runs.c.repeat,
     unique=True,
     sqlite_where=runs.c.counts == true(),
-    postgresql_where=runs.c.counts == true(),
+    postgresql_where=runs.c.counts,
 )
 
 #: what each session says of each of its cells (analyze/digest.py): made from the runs, and made anew at any time
