@@ -175,9 +175,13 @@ def _asking(config: pytest.Config) -> Asking:
 
 
 def _is_ours(metafunc: pytest.Metafunc) -> bool:
-    """A project may have a fixture of this name of its own."""
-    found = getattr(metafunc, "_arg2fixturedefs", {}).get("ondevice", ())
-    return any(getattr(one.func, "__module__", None) == __name__ for one in found)
+    """A project may have a fixture of this name of its own, which may ask for ours."""
+    for one in reversed(getattr(metafunc, "_arg2fixturedefs", {}).get("ondevice", ())):
+        if getattr(one.func, "__module__", None) == __name__:
+            return True
+        if "ondevice" not in one.argnames:
+            break
+    return False
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -366,6 +366,12 @@ def test_a_fixture_of_the_projects_own_with_that_name_is_left_alone(plain: pytes
         plain.runpytest_inprocess(*arguments).assert_outcomes(passed=2)
 
 
+def test_a_fixture_of_the_projects_own_may_ask_for_ours(plain: pytest.Pytester) -> None:
+    plain.makeconftest("import pytest\n@pytest.fixture\ndef ondevice(ondevice): return ondevice")
+    done = plain.runpytest_inprocess("--collect-only", "-q", "--ondevice", "local")
+    done.stdout.fnmatch_lines(["test_it.py::test_it[[]local[]]"])
+
+
 def test_it_can_be_turned_off(plain: pytest.Pytester) -> None:
     done = plain.runpytest_inprocess("-p", "no:ondevice")
     done.assert_outcomes(errors=1, passed=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,30 @@ from harness.exchange.wrong import MOST_LINE, Wrong
 
 #: a file of another layout is held in memory, several times its size
 MOST_WHOLE_BYTES = 128 << 20
-_KEYS = {column.name: f"{json.dumps(column.name)}: " for column in COLUMNS}
 
 
 def write(rows: Iterable[Row], path: Path) -> Iterator[int]:
     """Yields how many rows are written so far."""
+    keys = [(column.name, f"{json.dumps(column.name)}: ", _TOLD[column.kind]) for column in COLUMNS]
     with path.open("w", encoding="ascii", newline="\n") as stream:
         stream.write("[")
         for number, row in enumerate(rows, 1):
-            told = ", ".join(_KEYS[column.name] + _told(column, row[column.name]) for column in COLUMNS)
-            stream.write(f"{',' if number > 1 else ''}\n{{{told}}}")
+            told = [key + ("null" if (value := row[name]) is None else tell(value)) for name, key, tell in keys]
+            stream.write(f"{',' if number > 1 else ''}\n{{{', '.join(told)}}}")
             yield number
         stream.write("\n]\n")
 
 
-def _told(column: Column, value: Any) -> str:
-    if value is None:
-        return "null"
-    if column.kind == "json":
-        return str(value)
-    if column.kind == "text":
-        return encode_basestring_ascii(value)
-    if column.kind in ("ns", "f8"):
-        return numbers(value)
-    if column.kind == "bytes":
-        return f'"{base64.b64encode(value.tobytes()).decode("ascii")}"'
-    return json.dumps(value)
+_TOLD: dict[str, Callable[[Any], str]] = {
+    "text": encode_basestring_ascii,
+    "int": str,
+    "bool": json.dumps,
+    "float": json.dumps,
+    "json": str,
+    "ns": numbers,
+    "f8": numbers,
+    "bytes": lambda values: f'"{base64.b64encode(values.tobytes()).decode("ascii")}"',
+}
 
 
 def read(path: Path) -> Iterator[Row]:

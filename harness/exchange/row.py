@@ -79,7 +79,7 @@ _AS_STORED = (
     "boot_id", "start_boottime_ns", "end_boottime_ns",
 )  # fmt: skip
 _TEXTS = [column.name for column in COLUMNS if column.kind == "text" and not column.derived]
-_HASHED = [column.name for column in COLUMNS if not column.derived and column.name not in ARRAYS]
+_SCALARS = [column.name for column in COLUMNS if not column.derived and column.kind in ("text", "int", "bool")]
 #: (`reason` or a JSON column, its text) -> what may leave this computer of it
 Tell = Callable[[str, str], str]
 _ENCODE = json.JSONEncoder(allow_nan=False).encode
@@ -105,7 +105,7 @@ def flat(
     row |= {name: run[name] for name in _AS_STORED}
     row["caveats"] = _words(loads(run["caveats"], where), where)
     row["reason"] = run["reason"] and tell("reason", run["reason"])
-    row |= {name: tell(name, dumps(value, f"{where}: {name}")) for name, value in jsons.items()}
+    row |= {name: tell(name, _as_written(run[name], value, f"{where}: {name}")) for name, value in jsons.items()}
     row |= derived(jsons["measurements"], jsons["summary"])
     row["session_record"] = record
     row |= {name: visible(row[name]) for name in _TEXTS if row[name]}
@@ -134,10 +134,12 @@ def derived(measurements: Any, summary: Any) -> Row:
 
 def content_sha256(row: Row) -> str:
     """Of all that a row is made of: whatever was changed in a file by hand or by chance, this does not fit it."""
-    found = hashlib.sha256(json.dumps([row[name] for name in _HASHED]).encode())
+    found = hashlib.sha256(json.dumps([row[name] for name in _SCALARS]).encode())
+    for name in (*JSONS, "session_record"):
+        found.update(f"\n{row[name] or ''}".encode())
     for name in ARRAYS:
         if (values := row[name]) is not None:
-            found.update(f"{name} {values.dtype.str} {values.size}\n".encode())
+            found.update(f"\n{name} {values.dtype.str} {values.size}\n".encode())
             found.update(values.tobytes())
     return found.hexdigest()
 
@@ -158,6 +160,12 @@ def loads(text: str, where: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise StoreError(f"{where} is damaged: {error}", "restore the store from a copy") from error
+
+
+def _as_written(text: str, value: Any, where: str) -> str:
+    """The text of a column, which a store has as `dumps` writes it, but for what older ones let through."""
+    strange = not text.isascii() or "\n" in text or "NaN" in text or "Infinity" in text
+    return dumps(value, where) if strange else text
 
 
 def dumps(value: Any, where: str) -> str:

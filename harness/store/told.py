@@ -90,7 +90,7 @@ def _translated(error: Exception, name: str, path: Path | None) -> StoreError:
     state = getattr(original, "sqlstate", None)
     what, hint = f"store {name}: {reason}", _hint(reason, state)
     if path is None and _is_lost(error, original, reason, state):
-        return Lost(what, hint or f"is the database there again? {GO_ON}")
+        return Lost(what, hint or "is the server running, and are host and port right?")
     if state in _NOT_WRITABLE or "readonly" in reason:
         return NotWritable(what, hint)
     return StoreError(what, hint)
