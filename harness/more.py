@@ -72,10 +72,12 @@ class Measured:
 def measure_more(
     store: Store, session: Session, files: Files, rule: Rule, minutes: float, settings: Settings, screen: Screen
 ) -> Measured:
-    """Raises UsageError for a quick session, DeviceError where a device is out of reach or not as it was, and
-    PackageError where a file is gone."""
+    """Raises UsageError for a quick or an imported session, DeviceError where a device is out of reach or not as it
+    was, and PackageError where a file is gone."""
     if session.quick:
         raise UsageError("a --quick session never decides", "harness run without --quick")
+    if store.is_imported(session.id):  # its devices' entries may name any command
+        raise UsageError("the session was imported: nothing of it is measured here", "harness run measures one of here")
     before, _ = rule.decide(session, store.scored(session.id))
     if not before.racing:
         told = _told(before, rule.confidence)

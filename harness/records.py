@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,8 @@ from harness.types import BASE_SUFFIX, Session
 
 #: kinds of session that are no release of the experiment they name
 NO_RELEASE = ("measure", "confirm")
+#: so many digests are asked for at once: a far store is not asked a thousand times, nor all held in memory
+TOGETHER = 50
 
 
 def head_of(session: Session) -> Session:
@@ -29,22 +31,20 @@ def head_of(session: Session) -> Session:
 def digest_of(store: Store, identity: str) -> Digest:
     """One session's. An unfinished session's is of what is there just now."""
     listed = next(s for s in store.list_sessions() if s["id"] == identity)
-    return _digest(store, identity, made_of(listed))
+    return next(_digests(store, [listed]))
 
 
 def releases(store: Store, experiment: str, labels: Sequence[str | None] | None = None) -> list[Digest]:
     """Every session that may decide (no quick one, none of a single file) of this experiment, the oldest first.
 
     `labels`: only of these. Of a paired session only the head, which is what its label means."""
-    found = []
-    for listed in reversed(store.list_sessions()):
-        if listed["experiment"] != experiment or listed["quick"] or listed["kind"] in NO_RELEASE:
-            continue
-        if labels is not None and listed["label"] not in labels:
-            continue
-        one = _digest(store, listed["id"], made_of(listed))
-        found.append(digests.split(one)[1] if one.kind == "paired" else one)
-    return found
+    wanted = [
+        listed
+        for listed in reversed(store.list_sessions())
+        if listed["experiment"] == experiment and not listed["quick"] and listed["kind"] not in NO_RELEASE
+        and (labels is None or listed["label"] in labels)
+    ]  # fmt: skip
+    return [digests.split(one)[1] if one.kind == "paired" else one for one in _digests(store, wanted)]
 
 
 def labelled(store: Store, experiment: str, label: str) -> list[Digest]:
@@ -65,15 +65,29 @@ def made_of(listed: dict[str, Any]) -> str:
     return f"{digests.VERSION} {listed['runs']} {listed['finished_utc']}"
 
 
-def _digest(store: Store, identity: str, wanted: str) -> Digest:
+def _digests(store: Store, listed: Sequence[dict[str, Any]]) -> Iterator[Digest]:
+    """Of these entries of `Store.list_sessions`, in their order; the store is asked for many at once."""
+    for start in range(0, len(listed), TOGETHER):
+        wanted = {one["id"]: made_of(one) for one in listed[start : start + TOGETHER]}
+        kept = store.digests(wanted)
+        for identity, made in wanted.items():
+            yield _read(kept.get(identity)) or _made(store, identity, made)
+
+
+def _read(kept: bytes | None) -> Digest | None:
     import zstandard
 
-    kept = store.digest(identity, wanted)
-    if kept is not None:
-        try:
-            return digests.from_json(zstandard.ZstdDecompressor().decompress(kept, max_output_size=1 << 30))
-        except (ValueError, zstandard.ZstdError):
-            pass  # damaged, or of another shape: what it is made of is there
+    if kept is None:
+        return None
+    try:
+        return digests.from_json(zstandard.ZstdDecompressor().decompress(kept, max_output_size=1 << 30))
+    except (ValueError, zstandard.ZstdError):
+        return None  # damaged, or of another shape: what it is made of is there
+
+
+def _made(store: Store, identity: str, wanted: str) -> Digest:
+    import zstandard
+
     made = digests.digest(store.session(identity), store.scored(identity))
     with suppress(StoreError):  # a store that can only be read is read as well, only slower
         store.put_digest(identity, wanted, zstandard.ZstdCompressor(level=3).compress(digests.to_json(made)))

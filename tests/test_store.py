@@ -458,8 +458,8 @@ def test_the_last_baseline_and_digest_stay(store: Store) -> None:
         store.put_digest(session, label, content)
     store.set_baseline("other", "r1")
     assert store.baseline("exp") == "r2"
-    assert store.digest(session, "r2") == b"\x00\xff"
-    assert store.digest(session, "r1") is None
+    assert store.digests({session: "r2"}) == {session: b"\x00\xff"}
+    assert store.digests({session: "r1"}) == {}
     assert store.baseline("nothing") is None
 
 
@@ -494,7 +494,8 @@ def test_listing_a_thousand_sessions_takes_one_query(store: Store) -> None:
     assert len(asked) == 1
     assert [one["id"] for one in listed] == [row["id"] for row in reversed(rows)]
     assert {one["id"]: one["runs"] for one in listed if one["runs"]} == {"s0007": 2}
-    assert list(listed[0]) == ["id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "runs"]
+    known = ["id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "imported_utc", "runs"]
+    assert list(listed[0]) == known
 
 
 def test_reading_a_sessions_runs_takes_as_many_queries_for_two_as_for_two_hundred(store: Store) -> None:

@@ -189,14 +189,14 @@ def test_a_digest_of_other_runs_does_not_stay(pair: Pair) -> None:
     Store.open(target).put_digest(session, "1 8 None", b"of 8 runs")
     append(Store.open(source), session, "later", 1, repeat=100)
     copied(source, target)
-    assert Store.open(target).digest(session, "1 8 None") is None
+    assert Store.open(target).digests({session: "1 8 None"}) == {}
     Store.open(source).put_digest(session, "1 10 None", b"of 10 runs")
     copied(source, target)
-    assert Store.open(target).digest(session, "1 10 None") == b"of 10 runs"
+    assert Store.open(target).digests({session: "1 10 None"}) == {session: b"of 10 runs"}
     append(Store.open(target), session, "mine", 1, repeat=200)
     execute(target, "DELETE FROM digests")
     copied(source, target)
-    assert Store.open(target).digest(session, "1 10 None") is None  # there are twelve here
+    assert Store.open(target).digests({session: "1 10 None"}) == {}  # there are twelve here
 
 
 def test_a_digest_that_both_have_is_the_targets_own(place: Place) -> None:
@@ -205,7 +205,7 @@ def test_a_digest_that_both_have_is_the_targets_own(place: Place) -> None:
     copied(source, target)
     Store.open(target).put_digest(session, "made anew", b"by a newer harness")
     copied(source, target)
-    assert Store.open(target).digest(session, "made anew") == b"by a newer harness"
+    assert Store.open(target).digests({session: "made anew"}) == {session: b"by a newer harness"}
 
 
 def test_the_targets_own_baseline_and_note_of_an_import_stay(place: Place) -> None:

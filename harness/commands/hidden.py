@@ -17,7 +17,7 @@ Names = Mapping[str, str]
 _MAYBE = [
     re.compile(r"""/[^\s/"'`#:,\]})]+/"""),
     re.compile("@"),
-    re.compile(r"\.\d{1,3}\.\d"),
+    re.compile(r"\.\d{1,3}\.\d{1,3}\.\d"),
     re.compile(r"\[[0-9A-Fa-f:.]*:"),
 ]
 
@@ -29,7 +29,9 @@ def teller(names: Names) -> Tell:
     def tell(column: str, text: str) -> str:
         if column == "reason":  # a key by which `discreet` knows a message of a device
             return str(discreet({column: text}, False, names)[column])
-        if column in ("measurements", "summary") or not (any(one.search(text) for one in _MAYBE) or any(name in text for name in named)):
+        if column in ("measurements", "summary"):  # numbers and metrics of our own
+            return text
+        if not any(one.search(text) for one in _MAYBE) and not any(name in text for name in named):
             return text
         return json.dumps(discreet(json.loads(text), False, names))
 

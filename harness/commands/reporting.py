@@ -153,8 +153,9 @@ def runs(store: str | None, json_out: bool) -> int:
     for session in found:
         state = "quick" if session["quick"] else "finished" if session["finished_utc"] else "unfinished"
         label = session["label"] or ""
+        came = f"  imported {session['imported_utc'][:10]}" if session["imported_utc"] else ""
         print(
             f"{session['id'][:8]}  {session['created_utc'][:16]}  {session['experiment']:<24} {state:<10} "
-            f"{session['runs']:>6} runs  {label}"
+            f"{session['runs']:>6} runs  {label}{came}"
         )
     return 0

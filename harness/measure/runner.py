@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
 
 
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):  # 1e999
+        raise ValueError(f"{text[:40]} is too large")
+    return value
+
+
 def _deeper_than(value: Any, depth: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth == 0 or any(isinstance(one, dict | list) and _deeper_than(one, depth - 1) for one in inner)
@@ -94,7 +101,7 @@ def read(path: Path) -> Lines:
         if not text:
             continue
         try:
-            line = json.loads(text, parse_constant=_no_number)
+            line = json.loads(text, parse_constant=_no_number, parse_float=_finite)
             if not isinstance(line, dict) or not isinstance(line.get("type"), str):
                 raise ValueError("not an object with a type")
             if type(line.get("t_ns", 0)) is not int or not 0 <= line.get("t_ns", 0) < 1 << 63:

@@ -18,7 +18,10 @@ from harness.store.told import NotWritable, explained
 from harness.store.url import DEFAULT_URL, connectable, is_server, shown, sqlite_path
 from harness.store.values import to_json
 
-__all__ = ["DEFAULT_URL", "HEAD", "engine_for", "explained", "open_engine", "shown", "sqlite_path", "table_names"]
+__all__ = [
+    "DEFAULT_URL", "HEAD", "engine_for", "explained", "open_engine", "schema_of", "shown",
+    "sqlite_path", "table_names",
+]  # fmt: skip
 
 HEAD = "0003"  # the newest migration; a test holds it equal to the newest file in migrations/versions
 #: whoever changes the schema of a PostgreSQL database holds this advisory lock: "harness" as a number
@@ -97,8 +100,11 @@ def _check_file(path: Path, create: bool) -> None:
 
 def _sqlite_pragmas(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables or "alembic_version" in tables:  # it stays written in the file, and somebody else's is left alone
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 
@@ -134,7 +140,7 @@ def _sqlite_begin(connection: Connection) -> None:
 def _migrate_server(engine: Engine, name: str, create: bool) -> None:
     """By one process at a time and all or nothing: PostgreSQL rolls back DDL too."""
     with engine.connect() as connection:
-        version = _version(connection, name)
+        version = schema_of(connection, name)
     if version is None and not create:
         raise UsageError(f"no store at {name}: the database is empty", "harness run makes one; --store names another")
     if version != HEAD:
@@ -164,7 +170,7 @@ def _migrate(engine: Engine, name: str) -> None:
     with engine.begin() as connection:
         if is_server(engine.url):
             _lock(connection, name)
-        if _version(connection, name) != HEAD:  # another process may have been quicker
+        if schema_of(connection, name) != HEAD:  # another process may have been quicker
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -183,10 +189,10 @@ def _lock(connection: Connection, name: str) -> None:
 
 def _is_current(engine: Engine, name: str) -> bool:
     with engine.connect() as connection:
-        return _version(connection, name) == HEAD
+        return schema_of(connection, name) == HEAD
 
 
-def _version(connection: Connection, name: str) -> str | None:
+def schema_of(connection: Connection, name: str) -> str | None:
     """The store's schema; None for an empty database. Raises StoreError for what is none of ours, or newer."""
     tables = table_names(connection)
     if not tables:

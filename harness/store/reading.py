@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
 from harness.errors import StoreError, UsageError
-from harness.store.engine import HEAD, _version, engine_for
+from harness.store.engine import HEAD, engine_for, schema_of
 from harness.store.store import Store
 from harness.store.told import explained
 from harness.store.url import is_server, parsed, shown, sqlite_path
@@ -29,7 +29,7 @@ def open_unchanged(url: str) -> Store:
     engine = _engine(url)
     try:
         with explained(shown(url), sqlite_path(url)), engine.connect() as connection:
-            version = _version(connection, shown(url))
+            version = schema_of(connection, shown(url))
         if version is None:
             raise UsageError(f"no store at {shown(url)}: the database is empty", "harness run makes one")
         if version not in READABLE:

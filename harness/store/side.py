@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Table, func, inspect, select, tuple_
+from sqlalchemy import JSON, ColumnElement, Table, func, select, tuple_
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from harness.errors import StoreError
+from harness.store.engine import table_names
 from harness.store.raw import EXACT, TABLES, blob_bytes, knows_sha256, of_session
 from harness.store.told import explained
 from harness.store.url import shown, sqlite_path
@@ -41,7 +42,7 @@ class Side:
     @classmethod
     def of(cls, connection: Connection, url: str) -> Side:
         knows_sha256(connection)
-        found = inspect(connection).get_table_names()
+        found = table_names(connection)
         return cls(connection=connection, url=url, tables=frozenset(found) & EXACT.keys())
 
     def all(self, query: Any) -> list[Row]:

@@ -17,7 +17,7 @@ from harness.store import blob
 from harness.store.engine import open_engine, shown, sqlite_path
 from harness.store.patience import patiently
 from harness.store.rows import PACKAGE, SPEC, Slot, cell_key, to_device, to_row, to_run, utc_now
-from harness.store.tables import baselines, digests, session_devices, sessions
+from harness.store.tables import baselines, digests, imports, session_devices, sessions
 from harness.store.tables import runs as runs_table
 from harness.store.tables import samples as samples_table
 from harness.store.told import explained
@@ -207,18 +207,24 @@ class Store:
         )
 
     def list_sessions(self) -> list[dict[str, Any]]:
-        """Newest first: id, experiment, kind, label, created_utc, finished_utc, quick, and the number of runs."""
+        """Newest first: id, experiment, kind, label, created_utc, finished_utc, quick, when it was imported out of a
+        file (None where it was not), and the number of runs."""
         own, of = sessions.c, runs_table.c.session_id
         counted = select(of, func.count().label("runs")).group_by(of).subquery()
         query = (
             select(
                 own.id, own.experiment, own.kind, own.label, own.created_utc, own.finished_utc, own.quick,
-                func.coalesce(counted.c.runs, 0).label("runs"),
+                imports.c.imported_utc, func.coalesce(counted.c.runs, 0).label("runs"),
             )
             .join(counted, counted.c.session_id == own.id, isouter=True)
+            .join(imports, imports.c.session_id == own.id, isouter=True)
             .order_by(*self._newest_first())
         )  # fmt: skip
         return self._do(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+    def is_imported(self, session: str) -> bool:
+        """Whether it came out of a file: what it says of devices and commands is someone else's, and never run."""
+        return self._do(lambda connection: _there(connection, imports.c.session_id, session))
 
     def matching(self, start: str) -> str:
         """The id of the one session whose id begins so. Raises UsageError for none and for several."""
@@ -232,11 +238,11 @@ class Store:
 
     # -- digests and baselines -----------------------------------------------------------------------------------
 
-    def digest(self, session: str, made_of: str) -> bytes | None:
-        """What `put_digest` kept, if it was made of just that."""
-        query = select(digests.c.blob).where(digests.c.session_id == session, digests.c.made_of == made_of)
-        found = self._do(lambda connection: connection.execute(query).scalar())
-        return None if found is None else bytes(found)
+    def digests(self, wanted: Mapping[str, str]) -> dict[str, bytes]:
+        """What `put_digest` kept of these sessions (id -> what it must be made of), where it was made of just that."""
+        query = select(digests).where(digests.c.session_id.in_(wanted))
+        rows = self._do(lambda connection: connection.execute(query).all())
+        return {row.session_id: bytes(row.blob) for row in rows if wanted[row.session_id] == row.made_of}
 
     def put_digest(self, session: str, made_of: str, content: bytes) -> None:
         self._put(digests, digests.c.session_id == session, session_id=session, made_of=made_of, blob=content)
