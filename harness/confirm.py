@@ -155,6 +155,9 @@ def _measured(
         base, head = store.session(group.base), store.session(group.head)
     except UsageError as error:  # a session that is in the store no more
         return {target: _Again(reason=error.what) for target in group.wanted}
+    if store.is_imported(head.id):  # its devices' entries may name any command
+        reason = "its session was imported: nothing of it is measured here"
+        return {target: _Again(reason=reason) for target in group.wanted}
     files = Files(settings.files)
     package = _narrowed(records.head_of(head), group.wanted)
     keys = sorted({key_of(cell) for cell, _ in group.wanted})
@@ -180,8 +183,6 @@ def _pairs_measured(
 ) -> dict[Target, _Again]:
     if not wanted:
         return {}
-    if store.is_imported(head.id):  # its devices' entries may name any command
-        return {target: _Again(reason="its session was imported: nothing of it is measured here") for target in wanted}
     devices = _devices(head, {cell for cell, _ in wanted})
     names = ", ".join(sorted({cell.variant for cell, _ in wanted}))
     screen.say(f"measuring again, old and new file in the same blocks: {names}")
