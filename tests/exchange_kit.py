@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
@@ -93,7 +95,7 @@ def of_every_kind(session: str) -> list[Run]:
     }
     told = {"uptime_s": 1e-7, "zones_c": {"ü": 1 / 3}, "none": None, "deep": [[{"a": [1, 1.0, True]}]]}
     said = {"runner": {"loop_overhead_ns": 50.5, "runtime": "executorch", "version": "1.5.1"}, "before": told}
-    return [
+    made = [
         run(session, arrays={"latency_ns": latency, "input_ns": latency // 9, "warmup_ns": latency[:0]},
             summary=stats.summary(latency), conditions=said, boot_id="b", start_boottime_ns=0,
             end_boottime_ns=2**62, block=7, position=3, caveats=("noisy", "drift"),
@@ -103,13 +105,22 @@ def of_every_kind(session: str) -> list[Run]:
         run(session, purpose="accuracy", arrays={"score": np.array([1.0, -0.0, np.nan, np.inf, -np.inf, 5e-324])},
             measurements=(Measurement(metric="accuracy", values=(0.5,), phase="accuracy", source="device"),)),
         run(session, purpose="memory", started_utc="", artifact_sha256="", measurements=(
-            Measurement(metric="peak_memory_bytes", values=(1e7, 2e7), phase="peak"),)),
+            Measurement(metric="peak_memory_bytes", values=(1e7,), phase="peak"),
+            Measurement(metric="load_ms", values=(1.0, 2.5), phase="load"))),
         run(session, purpose="check", attempt=1, counts=False, status="failed", reason=NASTY,
             conditions={"reason": "adb://SERIAL12345 did not answer", "path": "/home/ada/models/x.pte"}),
         run(session, purpose="check", attempt=2, counts=False, status="invalid",
             reason="ssh://ada@lab-pc at 10.1.2.3:22 was lost, see /home/ada/log"),
         run(session, purpose="check", attempt=3, counts=False, status="skipped", reason="-"),
     ]  # fmt: skip
+    return [
+        dataclasses.replace(
+            one,
+            id=hashlib.md5(f"{session} {number}".encode()).hexdigest(),
+            started_utc=one.started_utc and f"2026-01-02T03:04:{number:02}.678+00:00",
+        )
+        for number, one in enumerate(made)
+    ]
 
 
 def filled(url: str, label: str | None = "=1+1, \"v'1\"", finished: bool = True) -> str:

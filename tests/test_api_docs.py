@@ -97,10 +97,12 @@ def test_an_example_runs_and_prints_what_the_page_says(
 
 
 def like(line: str) -> str:
-    """A pattern for the line with any numbers, any width, and … for anything."""
-    escaped = re.escape(re.sub(r"\s+", " ", line)).replace("…", ".*")
-    number = re.sub(r"[\d.,\\e-]*\d", r"[\\d.,e+-]+", escaped)
-    return number.replace("\\ ", " +")
+    """A pattern for the line with other numbers (not within names: fp16 stays), other widths, anything for …"""
+    parts = re.split(r"((?<![A-Za-z\d])\d[\d.,]*(?:e[+-]?\d+)?|…|\s+)", line)
+    return "".join(r"[\d.,e+-]+" if part[:1].isdigit() else _OTHER.get(part[:1], re.escape(part)) for part in parts)
+
+
+_OTHER = {" ": " +", "…": ".*"}
 
 
 def test_there_are_examples_of_every_name() -> None:

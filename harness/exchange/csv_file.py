@@ -1,6 +1,6 @@
 """Rows as CSV (RFC 4180, UTF-8): what spreadsheets and `pandas.read_csv` read.
 
-null is an empty cell, and so is an empty text where null cannot be; where it can, an empty text is a lone apostrophe.
+null is an empty cell, and so is an empty text where null cannot be; where it can, what is empty is a lone apostrophe.
 A text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return), or that begins with an
 apostrophe, has one before it, which an import takes away: https://owasp.org/www-community/attacks/CSV_Injection.
 JSON columns and samples are JSON, numbers have all their digits, `etdump` is base64."""
@@ -54,7 +54,7 @@ _TOLD: dict[str, Callable[[Any], str]] = {
     "json": _quoted,
     "ns": lambda values: _quoted(numbers(values)),
     "f8": lambda values: _quoted(numbers(values)),
-    "bytes": lambda values: base64.b64encode(values.tobytes()).decode("ascii"),
+    "bytes": lambda values: base64.b64encode(values.tobytes()).decode("ascii") or "'",
 }
 
 
@@ -121,7 +121,7 @@ _PARSED: dict[str, Any] = {
     "json": str,
     "ns": json.loads,
     "f8": json.loads,
-    "bytes": lambda cell: base64.b64decode(cell, validate=True),
+    "bytes": lambda cell: base64.b64decode(cell.removeprefix("'"), validate=True),
 }
 _EXPECTED = {
     "int": "a whole number", "bool": "True or False", "float": "a number", "ns": "a JSON list of whole numbers",

@@ -63,7 +63,7 @@ def _keys(found: dict[str, Any]) -> tuple[str | None, str, str]:
 
 def _objects(path: Path) -> Iterator[Any]:
     with path.open("rb") as stream:
-        if stream.readline(64).strip() != b"[":
+        if stream.readline(64) != b"[\n" or not stream.peek(64).startswith((b'{"session": ', b"]")):
             yield from _whole(path)
             return
         number, last = 0, False

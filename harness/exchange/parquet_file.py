@@ -28,7 +28,7 @@ def write(rows: Iterable[Row], path: Path) -> Iterator[int]:
     schema = _schema(arrow)
     held: list[Row] = []
     size = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for number, row in enumerate(rows, 1):
             held.append(row)
             size += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
@@ -84,7 +84,7 @@ def read(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(path, memory_map=False) as file:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _check(file, _schema(arrow))
             for batch in file.iter_batches(batch_size=READ_ROWS, use_threads=False):
                 yield from _rows(batch)
