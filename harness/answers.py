@@ -69,8 +69,6 @@ class Value:
     result: Mapping[str, Any]
     confidence: float = CONFIDENCE
 
-    __array_ufunc__ = None  # numpy's numbers leave `np.float64(40) > value` to us
-
     def __post_init__(self) -> None:
         metric(self.metric)
 
@@ -255,8 +253,6 @@ class Result:
         return _simulated(self.document)
 
     def __getattr__(self, name: str) -> Value:
-        if name.startswith("_") or name in self.__dataclass_fields__:  # such are asked of an unfinished copy too
-            raise AttributeError(name)
         if name not in METRICS:
             raise AttributeError(f"no metric {name!r}: {nearest(name, METRICS)}")
         return Value(metric=name, result=self.document, confidence=self.confidence)

@@ -397,7 +397,7 @@ assert sys.modules["__main__"].__dict__ is globals()
 
 @pytest.mark.parametrize("how", ["script", "-c", "module"])
 def test_a_plain_script_that_builds_runs_once(how: str, cache: Path, tmp_path: Path) -> None:
-    for name, text in (("small.yaml", SMALL), ("small_model.py", MODEL), ("script.py", SCRIPT)):
+    for name, text in (("small.yaml", SMALL), ("small_model.py", f"{MODEL}\nprint('chatter')"), ("script.py", SCRIPT)):
         (tmp_path / name).write_text(text)
     words = {"script": ["script.py"], "-c": ["-c", SCRIPT], "module": ["-m", "script"]}[how]
     done = python(*words, folder=tmp_path, timeout_s=300, HARNESS_CACHE=str(cache))

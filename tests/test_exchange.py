@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.cli import _guarded
 from harness.errors import StoreError, UsageError
 from harness.exchange.row import ARRAYS, COLUMNS
 from harness.store import Store
@@ -165,7 +167,7 @@ def test_a_session_that_went_on_is_completed_by_the_next_file(tmp_path: Path) ->
     imported(exported(url, tmp_path / "first.json"), other)
     assert tables(other)["sessions"][0][5] is None  # finished_utc
     store = Store.open(url)
-    assert store.append(dataclasses.replace(of_every_kind(session)[1], repeat=2))
+    assert store.append(dataclasses.replace(of_every_kind(session)[1], id="0" * 32, repeat=2))
     store.finish(session)
     store.close()
     imported(exported(url, tmp_path / "second.json"), other)
@@ -305,3 +307,29 @@ def test_nothing_of_an_imported_session_is_measured_by_what_it_says_of_its_devic
     assert "imported" in json.dumps(document)
     here.says(2, "pick", "--minimize", "latency_ms", "--where", "latency_ms < 9", "--measure-more", names="imported")
     assert len(here.json("runs")[1]) == 2
+
+
+# -- the documentation --------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documentation(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "exchange.md").read_text().partition("\n## MLflow")[0]
+    release_kit.enter(tmp_path, monkeypatch)
+    commands = [line.split()[1:] for line in page.splitlines() if line.startswith("harness ")]
+    assert len(commands) == 2
+    assert Lab(measured)(*commands[0]) == 0  # writes to the working folder
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/exchange.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "fp32" in shown and shown.splitlines()[-1] == "demo 5"
+    assert _guarded([*commands[1]]) == 0
+    assert capsys.readouterr().out.startswith("sqlite:///all.db: 2 sessions and ")
+
+
+def test_every_column_is_in_the_documentation() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "exchange.md").read_text()
+    for column in COLUMNS:
+        if column.kind != "float" and not column.name.startswith(("sustained_", "energy_", "untraced_")):
+            assert f"`{column.name}`" in page, column.name

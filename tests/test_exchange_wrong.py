@@ -77,7 +77,7 @@ VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("column", "value"), VALUES, ids=lambda v: repr(v)[:40])
 def test_a_value_that_cannot_be_is_refused_though_the_hash_fits(rows: list[Row], column: str, value: Any) -> None:
-    changed = rows[LATENCY] | {column: value}
+    changed = rows[LATENCY] | {column: value} | ({"load_ms": None} if column == "measurements" else {})
     if column != "session_record" and not (isinstance(value, str) and "\ud800" in value):
         changed = sealed(changed)
     rows[LATENCY] = changed
@@ -85,9 +85,8 @@ def test_a_value_that_cannot_be_is_refused_though_the_hash_fits(rows: list[Row],
     assert wrong.row == LATENCY + 1
     partners = {"variant", "seed", "exporter", "backend", "input"}  # one build
     related = {"summary": {"latency_ns"}, "latency_ns": {"summary"}, "status": {"counts"}, "attempt": {"run"},
-               "session": {"session_record"}, "measurements": {"load_ms"}}  # fmt: skip
-    related = {k: related.get(k, set()) for k in [column]}
-    assert wrong.column == column or wrong.column in related[column] or {column, wrong.column} <= partners, str(wrong)
+               "session": {"session_record"}}  # fmt: skip
+    assert wrong.column in {column, *related.get(column, ())} or {column, wrong.column} <= partners, str(wrong)
 
 
 @pytest.mark.parametrize("column", [c.name for c in COLUMNS if c.name not in ("session_record",)])
@@ -109,6 +108,28 @@ def test_a_number_that_became_whole_on_its_way_is_the_same_number(rows: list[Row
                 row[column.name] = int(row[column.name])
     assert any(type(row[c.name]) is int for row in rows for c in COLUMNS if c.kind == "float")
     checked(rows)
+
+
+@pytest.mark.parametrize("name", ["n", "p50", "mean", "sd", "quantiles", "outliers", "fun"])
+def test_figures_that_the_samples_do_not_give_are_refused(rows: list[Row], name: str) -> None:
+    """Though everything that follows from them was changed alike."""
+    summary = json.loads(rows[LATENCY]["summary"])
+    was = summary.get(name, 1)
+    changed = [*was[:-1], was[-1] * 1.001] if isinstance(was, list) else was * 1.001 + 1
+    rows[LATENCY]["summary"] = json.dumps(summary | {name: changed})
+    if f"latency_{name}_ms" in rows[LATENCY]:
+        rows[LATENCY][f"latency_{name}_ms"] = changed
+    rows[LATENCY] = sealed(rows[LATENCY])
+    wrong = refusal(rows)
+    assert (wrong.row, wrong.column) == (LATENCY + 1, "summary")
+    assert name in wrong.expected
+
+
+def test_figures_that_another_numpy_gives_are_taken(rows: list[Row]) -> None:
+    summary = json.loads(rows[LATENCY]["summary"])
+    summary["sd"] *= 1 + 1e-14
+    rows[LATENCY]["summary"] = json.dumps(summary)
+    checked([rows[0], sealed(rows[LATENCY])])
 
 
 def repeated(rows: list[Row], **more: Any) -> list[Row]:
@@ -134,6 +155,11 @@ def test_the_record_of_a_session_is_in_its_first_row_and_in_no_other(rows: list[
     assert refusal(rows[1:]).column == "session_record"
     again = [rows[0], rows[1] | {"session_record": rows[0]["session_record"]}]
     assert refusal([again[0], sealed(again[1])]).row == 2
+
+
+def test_a_record_is_of_the_session_that_its_row_names(rows: list[Row]) -> None:
+    wrong = refusal([sealed(rows[0] | {"session": "0" * 32})])
+    assert (wrong.row, wrong.column) == (1, "session")
 
 
 RECORDS: list[tuple[str, Callable[[Any], Any]]] = [
@@ -224,6 +250,7 @@ def said(file: Path, *words: str) -> None:
         ("a.json", b'[{"session": NaN}]', "NaN"),
         ("a.json", b"[" * 200_000, "very many"),
         ("a.json", b'[\n{"session": ' + b"[" * 200_000 + b"\n]\n", "very many"),
+        ("a.db", b"SQLite format 3\0", "is a store"),
         ("a.parquet", b"PAR1", "a damaged one"),
         ("a.parquet", b"PAR1" + bytes(5000) + b"PAR1", "a damaged one"),
     ],
@@ -236,7 +263,7 @@ def test_what_is_no_export_is_said_to_be_none(tmp_path: Path, name: str, content
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     said(tmp_path / "none.csv", "No such file")
-    said(tmp_path, "no plain file")
+    said(tmp_path, "is a folder")
     os.mkfifo(tmp_path / "pipe")
     said(tmp_path / "pipe", "no plain file")
 

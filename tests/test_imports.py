@@ -17,7 +17,8 @@ ALSO = {"report": {"analyze"}}  # a stage that may use another
 ABOVE = {"cli", "__main__", "commands", "pipeline", "build", "work", "schedule", "executors", "screen", "package"}
 ABOVE |= {"lanes", "adaptive", "attempt", "judging", "settings", "records", "pairs", "cli_options", "cli_releases"}
 ABOVE |= {"confirm", "foreign", "more", "api", "answers", "frames", "exchange", "pytest_plugin", "notebook"}
-ABOVE |= {"cli_exchange", "__init__", "live", "single", "pytest_session", "pytest_words"}
+ABOVE |= {"cli_exchange", "__init__", "live", "single", "pytest_session", "pytest_words", "outcome", "outcome_html"}
+ABOVE |= {"arguments", "guest"}
 TORCH = {"compress", "export", "loading", "models", "weights", "data", "samples", "fingerprint", "task_metric"}
 TORCH |= {"build"}
 HEAVY = {
@@ -25,7 +26,7 @@ HEAVY = {
     "torchao": {"compress", "quiet"},
     "executorch": {"compress", "export", "quiet"},
     "plotly": {"report"},
-    "pandas": {"commands", "report", "api", "frames"},
+    "pandas": {"commands", "report", "api", "frames", "outcome"},
     "sqlalchemy": {"store"},
     "typer": {"cli", "cli_options", "cli_releases", "cli_exchange"},
     "mlflow": {"exchange"},

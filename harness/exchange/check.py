@@ -50,8 +50,10 @@ class Checker:
         _check_said_twice(number, row, jsons, known)
         cell = _cell(number, row, known)
         self._once(number, row, cell)
-        if content_sha256(row) != row["content_sha256"]:
-            raise Wrong(number, "content_sha256", content_sha256(row), f"{row['content_sha256']!r:.70}: it was changed")
+        if (own := content_sha256(row)) != row["content_sha256"]:
+            told = f"{own[:12]}…, as the row gives it"
+            found = f"{row['content_sha256']!r:.13}…: the row was changed, or damaged"
+            raise Wrong(number, "content_sha256", told, found)
         return new, _run(row, cell), arrays
 
     def _session(self, number: int, row: Row) -> tuple[Known, Known | None]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
 from harness.exchange.row import Row
 
 NAMES = ("csv", "json", "parquet")
@@ -19,9 +20,11 @@ def by_name(path: Path) -> str | None:
 
 
 def by_content(path: Path) -> str:
-    """The format of a file, whatever it is called."""
+    """The format of a file, whatever it is called. Raises UsageError for a store."""
     with path.open("rb") as stream:
         start = stream.read(64)
+    if start.startswith(b"SQLite format 3\0"):
+        raise UsageError(f"{path} is a store, and no file of runs", f"harness store copy sqlite:///{path} TO")
     if start.startswith(b"PAR1"):
         return "parquet"
     return "json" if start.lstrip()[:1] in (b"[", b"{") else "csv"

@@ -29,7 +29,8 @@ def take(file: Path, store: Store, tell: Callable[[int], None]) -> list[Known]:
     check = Checker()
     try:
         if file.is_dir() or (file.exists() and not file.is_file()):
-            raise UsageError(f"{file} is no plain file", "name what export-runs wrote")
+            kind = "a folder" if file.is_dir() else "no plain file"
+            raise UsageError(f"{file} is {kind}", "name what export-runs wrote")
         form = formats.by_content(file)
         note = {"file": visible(file.name)[:300], "sha256": _sha256(file), "imported_utc": utc_now()}
         with exact.writing(store) as writer:
