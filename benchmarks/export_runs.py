@@ -109,8 +109,8 @@ def _run(session: str, n: int, samples: int, provenance: Any, chance: np.random.
     latency = (1e6 * chance.lognormal(0, 0.02, samples)).astype(np.uint64)
     load_ms = float(chance.lognormal(0, 0.05))
     measured = [{"metric": "load_ms", "values": [load_ms], "phase": "load", "source": "runner"}]
-    told = {"cell": dataclasses.asdict(cell), "caveats": [], "measurements": measured, "summary": stats.summary(latency),
-            "conditions": conditions(chance), "provenance": provenance}  # fmt: skip
+    told = {"cell": dataclasses.asdict(cell), "caveats": [], "measurements": measured,
+            "summary": stats.summary(latency), "conditions": conditions(chance), "provenance": provenance}  # fmt: skip
     row = {
         "id": uuid.uuid4().hex, "session_id": session, "cell_key": cell_key(cell), "variant": cell.variant,
         "device_id": cell.device_id, "purpose": "latency", "repeat": n // VARIANTS, "attempt": 1, "counts": True,
@@ -161,8 +161,8 @@ def with_pandas(url: str, form: str, out: str) -> None:
 
     store = Store.open(url)
     rows = [
-        {"run": run.id, "session": run.session, **dataclasses.asdict(run.cell), "purpose": run.purpose, "repeat": run.repeat,
-         "status": run.status, "conditions": json.dumps(run.conditions), "summary": json.dumps(run.summary),
+        {"run": run.id, "session": run.session, **dataclasses.asdict(run.cell), "purpose": run.purpose,
+         "repeat": run.repeat, "status": run.status, "conditions": json.dumps(run.conditions), "summary": json.dumps(run.summary),
          "provenance": json.dumps(run.provenance), **{name: values.tolist() for name, values in run.arrays.items()}}
         for run in store.runs(arrays=True)
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Number, Real
 from typing import Any
 
 from harness.analyze.constraints import Judged, judge
@@ -23,7 +23,7 @@ from harness.types import Constraint
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
     """Whether a figure keeps a bound: `bool(answer)`, which raises Undecided where the interval does not tell.
 
@@ -47,6 +47,12 @@ class Answer:
         if self.outcome == "undecided":
             raise Undecided(f"{self.said}: undecided{self.by}", self.judged.needs)
         return self.outcome == "holds"
+
+    def __eq__(self, other: object) -> bool:
+        """`== True` asks as `bool()` does, and raises Undecided as it does: no answer is unlike both."""
+        return bool(self) is other if isinstance(other, bool) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # what equals True would need its hash
 
     def __repr__(self) -> str:
         return f"{self.said}: {self.outcome}"
@@ -76,7 +82,7 @@ class Value:
     def absent(self) -> str | None:
         """Why it could not be measured; None where it was."""
         found = figure(self.result, self.metric)
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) else _not_reached(found)
 
     @property
     def value(self) -> float:
@@ -139,10 +145,10 @@ class Value:
         return self._judged(">=", bound)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, bool) or not isinstance(other, Real):
+        if isinstance(other, bool) or not isinstance(other, Number):
             return NotImplemented  # another value, None, …: the same object or not
         found = self._usable()
-        if not found.exact:
+        if not found.exact or found.at_least or not isinstance(other, Real):
             raise UsageError(
                 f"{self!r} == {other}: a measured value equals no number", "< or >, which ask its interval, or .value"
             )
@@ -154,19 +160,23 @@ class Value:
         found = figure(self.result, self.metric)
         if isinstance(found, str):
             return f"<{self.metric} absent: {found}>"
-        kind = "simulated " if self.simulated else ""
+        kind = ("simulated " if self.simulated else "") + ("at least " if found.at_least else "")
         unit = "" if self.unit == "1" else f" {self.unit}"
-        return f"<{self.metric} {kind}{_number(found.value)}{unit}{_interval(found)}>"
+        status = self.result.get("status", "ok")
+        of = "" if status == "ok" else f", of a result that is {status}"
+        return f"<{self.metric} {kind}{_number(found.value)}{unit}{_interval(found)}{of}>"
 
     def _figure(self) -> Figure:
         found = figure(self.result, self.metric)
-        if isinstance(found, str):
-            raise NotMeasured(f"{self.metric} of {self.result['variant']} is absent: {found}")
+        if isinstance(found, str) or found.at_least:
+            raise NotMeasured(f"{self.metric} of {self.result['variant']} is absent: {self.absent}")
         return found
 
     def _usable(self) -> Figure:
         """Raises NotMeasured for what is not `ok` as well: a fast wrong answer keeps no bound."""
-        found, status = self._figure(), self.result.get("status", "ok")
+        found, status = figure(self.result, self.metric), self.result.get("status", "ok")
+        if isinstance(found, str):
+            raise NotMeasured(f"{self.metric} of {self.result['variant']} is absent: {found}")
         if status != "ok":
             raise NotMeasured(f"{self.metric} of {self.result['variant']}: {status}: {self.result.get('reason')}")
         return found
@@ -198,6 +208,10 @@ class Value:
 
 def _simulated(result: Mapping[str, Any]) -> bool:
     return bool(result.get("simulated")) or str(result.get("device_id") or "").startswith("sim://")
+
+
+def _not_reached(found: Figure) -> str | None:
+    return f"it was watched for {found.value:.0f} s, and it had not come by then" if found.at_least else None
 
 
 def _number(x: float) -> str:

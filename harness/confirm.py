@@ -16,6 +16,7 @@ from harness.analyze.history import Change, Series
 from harness.errors import UsageError
 from harness.experiment import Measure
 from harness.lanes import TO_BE_REACHED
+from harness.own_devices import refuse_foreign
 from harness.package import Files
 from harness.pairs import Pairs, key_of
 from harness.screen import Screen
@@ -184,6 +185,10 @@ def _pairs_measured(
     if not wanted:
         return {}
     devices = _devices(head, {cell for cell, _ in wanted})
+    try:
+        refuse_foreign(devices, settings)
+    except UsageError as error:
+        return {target: _Again(reason=str(error)) for target in wanted}
     names = ", ".join(sorted({cell.variant for cell, _ in wanted}))
     screen.say(f"measuring again, old and new file in the same blocks: {names}")
     # a stored package may name any code: as of one from elsewhere, only the user's own is run

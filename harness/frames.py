@@ -16,7 +16,7 @@ SESSION = ("experiment", "label", "session", "date")
 CELL = (
     "variant", "seed", "exporter", "backend", "input", "device", "device_id", "threads", "cpus", "context",
 )  # fmt: skip
-STATE = ("status", "reason", "caveats", "simulated", "artifact_sha256")
+STATE = ("status", "reason", "caveats", "simulated", "imported", "artifact_sha256")
 WHOLE = ("seed", "threads")
 
 #: figure of a frame -> its metric and, for a statistic, that: latency_ms, latency_ms.p50, …, size_bytes, …
@@ -45,6 +45,7 @@ def results_frame(documents: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
     columns["status"], columns["reason"] = (_texts([r[name] for _, r in rows]) for name in STATE[:2])
     columns["caveats"] = _texts([", ".join(r["caveats"]) for _, r in rows])
     columns["simulated"] = pandas.Series([bool(r["simulated"]) for _, r in rows], dtype=bool)
+    columns["imported"] = pandas.Series([bool(d.get("imported")) for d, _ in rows], dtype=bool)
     columns["artifact_sha256"] = _texts([r["artifact"].get("sha256") for _, r in rows])
     for figure, (name, stat) in FIGURES.items():
         found = [_figure(result["metrics"].get(name), stat) for _, result in rows]

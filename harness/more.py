@@ -17,6 +17,7 @@ from harness.analyze import results
 from harness.analyze.pick import Decision, decide
 from harness.errors import DeviceError, UsageError
 from harness.experiment import Measure
+from harness.own_devices import refuse_foreign
 from harness.package import Files
 from harness.screen import Screen
 from harness.settings import Settings
@@ -86,6 +87,7 @@ def measure_more(
         if build.artifact is not None:
             files(build.artifact.sha256, build.artifact.suffix)
     wanted = [d for d in session.devices if not rule.devices or d.spec.name in rule.devices]
+    refuse_foreign([device.spec for device in wanted], settings)
     reached = lanes.reach([device.spec for device in wanted], session.package, settings, screen)
     for known, lane in zip(wanted, reached, strict=True):
         refuse_another(known, lane)

@@ -62,6 +62,10 @@ class Outcome:
             f'[r for r in outcome if r.variant == {variant!r} and r.document["{(differ or keys)[0]}"] == …]',
         )
 
+    def __contains__(self, variant: object) -> bool:
+        """Whether there is a result of the variant of this name (or this very result)."""
+        return any(variant is result or variant == result.variant for result in self.results)
+
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
 

@@ -133,7 +133,7 @@ def _numbers(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         stats = [f"{name}.{stat}" for stat in QUANTILES if stat in METRICS[name].stats]
         for metric in (name, *stats):
             found = figure(document, metric)
-            if isinstance(found, str):
+            if isinstance(found, str) or found.at_least:
                 continue
             label = metric.replace(".", "_")
             yield label, found.value

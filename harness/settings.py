@@ -14,6 +14,7 @@ class Settings:
     store_url: str
     files: Path
     folder: Path = Path(".")
+    devices_file: Path | None = None  # the user's devices.yaml, where it was named
     label: str | None = None
     fresh: bool = False
     quick: bool = False

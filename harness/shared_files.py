@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PackageError, ToolchainError, UsageError
+from harness.locks import file_lock
 from harness.paths import cache_dir
+from harness.urls import discreet_text
+from harness.urls import shown as shown
 
 VARIABLE = "HARNESS_ARTIFACTS"
 UNSENT = "unsent"  # in the cache folder: names of the files that the place does not have yet, one a line
@@ -64,8 +67,8 @@ class Place:
         """Sends what the place does not have yet, with what earlier calls could not send; how many files it was.
 
         Raises PackageError where the place cannot be written. Then the names are kept for the next call."""
-        waiting = sorted(set(names) | self._unsent())
-        sent = 0
+        wanted = sorted(set(names) | self._unsent())
+        waiting, sent = list(wanted), 0
         try:
             with _explained(self.url, "written"):
                 system, root = _open(self.url)
@@ -75,7 +78,7 @@ class Place:
                     sent += self._sent(system, root, waiting[0])
                     waiting.pop(0)
         finally:
-            self._keep_unsent(waiting)
+            self._keep_unsent(waiting, done=wanted[: len(wanted) - len(waiting)])
         return sent
 
     def _sent(self, system: Any, root: str, name: str) -> bool:
@@ -95,14 +98,17 @@ class Place:
             return set(_NAME.findall((self.folder / UNSENT).read_text("utf-8")))
         return set()
 
-    def _keep_unsent(self, names: Iterable[str]) -> None:
-        text = "".join(f"{name}\n" for name in names)
-        partial = self.folder / f".{UNSENT}.{os.getpid()}"
-        if text:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.folder / UNSENT)
-        else:
-            (self.folder / UNSENT).unlink(missing_ok=True)
+    def _keep_unsent(self, waiting: Iterable[str], done: Iterable[str]) -> None:
+        """Only this call's own names change: another process may have written its own meanwhile."""
+        with file_lock(cache_dir() / "locks" / f"unsent-{self.folder.name}.lock"):
+            text = "".join(f"{name}\n" for name in sorted((self._unsent() - set(done)) | set(waiting)))
+            partial = self.folder / f".{UNSENT}.{os.getpid()}"
+            if text:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(self.folder / UNSENT)
+            else:
+                (self.folder / UNSENT).unlink(missing_ok=True)
 
 
 def place_of(folder: Path) -> Place | None:
@@ -149,11 +155,6 @@ def share(folder: Path, names: Iterable[str], say: Callable[[str], None]) -> Non
             say(f"{sent} artifact files sent to {shown(place.url)}")
 
 
-def shown(url: str) -> str:
-    """The URL as it may be told: without a user's name and password, and without what may be a key."""
-    return re.sub(r"//.*@", "//", url).partition("?")[0]
-
-
 @lru_cache(maxsize=4)
 def _open(url: str) -> tuple[Any, str]:
     import fsspec
@@ -180,6 +181,6 @@ def _explained(url: str, verb: str) -> Iterator[None]:
     except (PackageError, ToolchainError):
         raise
     except Exception as error:
-        reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))[:300] or type(error).__name__
+        reason = " ".join(discreet_text(str(error), url).split())[:300] or type(error).__name__
         hint = f"is the network there, are the credentials set, does the place in {VARIABLE} exist?"
-        raise PackageError(f"{shown(url)} cannot be {verb}: {reason}", hint) from error
+        raise PackageError(f"{shown(url)} cannot be {verb}: {reason}", hint) from None  # its own text may tell all

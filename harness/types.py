@@ -349,7 +349,9 @@ class SessionDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One (experiment, label, resolved plan, artifacts) and what each of its devices was."""
+    """One (experiment, label, resolved plan, artifacts) and what each of its devices was.
+
+    `imported_utc`: when it came into this store out of a file; None for what was measured into it."""
 
     id: str
     experiment: str
@@ -361,6 +363,7 @@ class Session:
     plan: Mapping[str, Any]
     package: Package
     devices: tuple[SessionDevice, ...] = ()
+    imported_utc: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,3 +203,41 @@ def test_a_result_says_what_it_is() -> None:
     failed = Result(document=DOCUMENT | {"status": "failed", "reason": "no", "device": None, "device_id": None})
     assert repr(failed) == "<int8 on None, failed: no>" and failed.device is None
     assert repr(Result(document=DOCUMENT | {"simulated": True})) == "<int8 on simulated pi, ok>"
+
+
+@pytest.mark.parametrize(("answer", "truth"), [(LATENCY < 40, True), (LATENCY < 5, False)])
+def test_an_answer_is_equal_to_its_truth_and_to_nothing_else(answer: Answer, truth: bool) -> None:
+    assert (answer == truth) is True
+    assert (answer != truth) is False
+    assert (answer == (not truth)) is False
+    assert answer != "holds"
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_what_is_undecided_is_not_unlike_an_answer_either(truth: bool) -> None:
+    undecided = LATENCY < 10.01
+    with pytest.raises(Undecided):
+        assert undecided != truth
+    with pytest.raises(Undecided):
+        assert undecided == truth
+
+
+def test_what_had_not_come_while_it_was_watched_is_no_number() -> None:
+    metrics = {
+        "throttle_after_s": {"absent": "it did not slow down in 10 minutes"},
+        "sustained_ms": {"value": 3.0, "unit": "ms", "unthrottled_s": 600},
+    }
+    after = Result(document=DOCUMENT | {"metrics": metrics}).throttle_after_s
+    assert after.absent and "watched for 600 s" in after.absent
+    assert "at least 600 s" in repr(after)
+    assert after >= 600
+    assert not after < 600
+    for answer in (after <= 600, after > 600, after > 700, after < 700):
+        assert answer.outcome == "undecided", answer
+    for use in (lambda: after.value, lambda: float(after), lambda: after == 600, lambda: after.ci95):
+        with pytest.raises((NotMeasured, UsageError)):
+            use()
+
+
+def test_the_number_of_a_result_that_is_not_ok_says_so() -> None:
+    assert repr(Result(document=DOCUMENT | {"status": "invalid"}).latency_ms).endswith(", of a result that is invalid>")

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import Any
 
 import pytest
 
-from harness.errors import StoreError, UsageError
+from harness.errors import HarnessError, StoreError, UsageError
 from harness.exchange import mlflow as exchange
 from harness.exchange.tracked import PARAMETER, TAG, Tracked, tracked
 from harness.store import Store
 from harness.types import Session
 from tests.release_kit import SAME, Lab, enter
+from tests.standins.postgres import Postgres, database_of
 
 pytest.importorskip("mlflow")
 PICK = {"minimize": "latency_ms", "where": []}
@@ -92,7 +94,8 @@ def test_each_result_is_a_run_with_its_numbers_exactly(lab: Lab, uri: str) -> No
     for result in document["results"]:
         run, latency = runs[result["variant"]], result["metrics"]["latency_ms"]
         assert run.info.status == "FINISHED"
-        metrics = run.data.metrics
+        metrics = {name.removeprefix("simulated."): value for name, value in run.data.metrics.items()}
+        assert len(metrics) == len(run.data.metrics) > 5
         assert metrics["latency_ms"] == latency["value"] and metrics["latency_ms.p95"] == latency["p95"]
         assert [metrics["latency_ms.low"], metrics["latency_ms.high"]] == latency["ci95"]
         assert [metrics["latency_ms.p95.low"], metrics["latency_ms.p95.high"]] == latency["ci95_of"]["p95"]
@@ -119,7 +122,15 @@ def test_a_simulated_number_is_never_shown_as_measured(lab: Lab, uri: str) -> No
     for run in found(uri).values():
         assert run.info.run_name.startswith("simulated · ")
         assert run.data.tags["harness.simulated"] == "true"
+        assert run.data.metrics and all(name.startswith("simulated.") for name in run.data.metrics)
         assert "no number here was measured" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_measured_number_has_its_own_name(lab: Lab) -> None:
+    session, document = session_of(lab)
+    document["results"][0]["simulated"] = False
+    measured = document["results"][0]["metrics"]["latency_ms"]["value"]
+    assert tracked(session, document)[0].metrics["latency_ms"] == measured
 
 
 def test_the_file_the_result_and_the_page_are_its_artifacts(lab: Lab, uri: str, tmp_path: Path) -> None:
@@ -174,8 +185,8 @@ def test_an_export_that_was_cut_off_is_completed_and_not_doubled(
     assert set(runs) == {"fp32", "int8"}
     for run in runs.values():
         assert run.info.status == "FINISHED" and run.data.tags["harness.complete"] == "true"
-        assert len(client(uri).get_metric_history(run.info.run_id, "latency_ms")) == 1
-        assert run.data.metrics["size_bytes"]
+        assert len(client(uri).get_metric_history(run.info.run_id, "simulated.latency_ms")) == 1
+        assert run.data.metrics["simulated.size_bytes"]
 
 
 def test_a_result_that_changed_takes_the_place_of_the_old_one(lab: Lab, uri: str) -> None:
@@ -183,7 +194,7 @@ def test_a_result_that_changed_takes_the_place_of_the_old_one(lab: Lab, uri: str
     exchange.send(runs, "demo", uri)
     before = found(uri)
     changed = dataclasses.replace(runs[1], metrics={"latency_ms": 4.0})
-    assert exchange.send([runs[0], changed], "demo", uri) == exchange.Sent(new=0, replaced=1, there=1)
+    assert exchange.send([runs[0], changed], "demo", uri) == exchange.Sent(new=0, replaced=1, there=1, later=0)
     after = found(uri)
     assert after["int8"].data.metrics == {"latency_ms": 4.0}
     assert after["fp32"].info.run_id == before["fp32"].info.run_id
@@ -195,6 +206,67 @@ def test_a_cell_that_the_session_no_longer_has_goes(lab: Lab, uri: str) -> None:
     exchange.send([*runs, dataclasses.replace(runs[0], cell="another")], "demo", uri)
     exchange.send(runs, "demo", uri)
     assert len(found(uri)) == 2
+
+
+@pytest.mark.parametrize("changes", [{"runs": 2}, {"end_ms": None}, {"runs": 2, "end_ms": None}])
+def test_an_earlier_state_of_a_session_never_replaces_a_later_one(
+    lab: Lab, uri: str, changes: dict[str, Any]
+) -> None:
+    runs = _tracked(lab)
+    exchange.send(runs, "demo", uri)
+    before = found(uri)
+    old = dataclasses.replace(runs[0], status="FAILED", metrics={}, tags=_tags(runs[0], **changes), **changes)
+    assert exchange.send([old], "demo", uri) == exchange.Sent(new=0, replaced=0, there=0, later=1)
+    after = found(uri)  # int8, which that state does not have yet, is there too
+    assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    assert after["fp32"].info.status == "FINISHED" and after["fp32"].data.metrics == before["fp32"].data.metrics
+
+
+def test_runs_that_do_not_count_are_among_those_that_tell_the_later_state(lab: Lab) -> None:
+    session, document = session_of(lab)
+    runs = _tracked(lab)
+    store = Store.open(f"sqlite:///{lab.folder}/h.db")
+    try:
+        made = store.runs(session.id)
+    finally:
+        store.close()
+    first = next(run for run in made if run.id == document["results"][0]["runs"][0])
+    again = dataclasses.replace(first, id="again", attempt=9, counts=False, status="invalid")
+    more = {run.cell: run.runs for run in tracked(session, document, made=[*made, again])}
+    assert sum(more[run.cell] - run.runs for run in runs) == 1  # type: ignore[operator]
+    assert all(run.runs for run in runs)
+
+
+def test_a_later_state_that_was_cut_off_keeps_nothing_out(lab: Lab, uri: str) -> None:
+    runs = _tracked(lab)
+    more = [dataclasses.replace(run, runs=99, tags=_tags(run, runs=99, end_ms=run.end_ms)) for run in runs]
+    exchange.send(more, "demo", uri)
+    for run in found(uri).values():
+        client(uri).delete_tag(run.info.run_id, "harness.complete")
+    assert exchange.send(runs, "demo", uri).new == 2
+    assert found(uri)["fp32"].data.tags["harness.runs"] == str(runs[0].runs)
+
+
+def test_a_copy_of_an_older_store_says_that_it_is_behind(lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lab("export-mlflow", "--to", uri, "--no-page") == 0
+    before = {run.info.run_id for run in found(uri).values()}
+    own = Store.session
+    monkeypatch.setattr(
+        Store, "session", lambda store, name: dataclasses.replace(own(store, name), finished_utc=None)
+    )  # as it was before its end
+    code, said = lab.json("export-mlflow", "--to", uri, "--no-page")
+    assert (code, said["new"], said["there"], said["later"]) == (0, 0, 0, 2)
+    assert lab("export-mlflow", "--to", uri, "--no-page") == 0
+    assert "0 new, 0 there, 2 there are of a later state" in lab.stdout
+    assert {run.info.run_id for run in found(uri).values()} == before
+
+
+def test_an_imported_session_says_so(lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lab("export-mlflow", "--to", uri, "--no-page") == 0
+    assert {run.data.tags["harness.imported"] for run in found(uri).values()} == {"false"}
+    monkeypatch.setattr(Store, "is_imported", lambda store, name: True)
+    assert lab("export-mlflow", "--to", uri, "--no-page") == 0
+    assert {run.data.tags["harness.imported"] for run in found(uri).values()} == {"true"}
 
 
 @pytest.mark.parametrize(
@@ -244,7 +316,7 @@ def test_what_is_too_long_is_cut_visibly_and_what_is_no_text_replaced(lab: Lab, 
     assert len(run.params["steps"]) == PARAMETER and "[cut: " in run.params["steps"]
     assert len(run.tags["harness.reason"]) == TAG and run.tags["harness.reason"].endswith("[cut: 9000 characters]")
     assert run.params["runtime"] == "a�b�c"
-    assert run.metrics["accuracy.w_r_d"] == 1.0
+    assert run.metrics["simulated.accuracy.w_r_d"] == 1.0
     assert exchange.send([run], "demo", uri).new == 1
 
 
@@ -341,11 +413,32 @@ def test_a_server_is_knocked_at_before_mlflow_asks_it_for_minutes(monkeypatch: p
         (("--to", "nonsense://x"), "no such URI"),
         (("--to", "http://[x"), "no tracking URI"),
         (("--to", "http://x:port"), "no tracking URI"),
+        (("--to", "http://ann:hunter2/x@host"), "no tracking URI"),
         (("--to", "sqlite:///m.db", "--experiment", "nope"), "nope"),
     ],
 )
 def test_what_cannot_be_tracked_to_is_a_usage_error(lab: Lab, to: tuple[str, ...], says: str) -> None:
     lab.says(2, "export-mlflow", *to, "--no-page", names=says)
+    assert "hunter2" not in lab.stderr
+
+
+def test_a_store_on_a_server_is_known_however_the_server_is_called(lab: Lab, postgres: Postgres) -> None:
+    url = postgres()
+    Store.open(url, create=True).close()
+    database = database_of(url)
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    before = sorted(postgres.execute(query, database))
+    for spelling in (url, url.replace("127.0.0.1", "localhost")):
+        lab.says(2, "export-mlflow", "--to", spelling, "--no-page", names=("is a store of the harness", "of its own"))
+        assert "s3cret" not in lab.stderr
+    assert sorted(postgres.execute(query, database)) == before
+
+
+def test_another_tools_migrations_on_a_server_are_left_alone(lab: Lab, postgres: Postgres) -> None:
+    url = postgres()
+    made = "CREATE TABLE alembic_version (version_num text); GRANT ALL ON alembic_version TO PUBLIC"
+    postgres.execute(made, database_of(url))
+    lab.says(2, "export-mlflow", "--to", url, "--no-page", names="is a database of something else")
 
 
 def test_the_store_itself_and_other_databases_are_never_touched(lab: Lab, tmp_path: Path) -> None:
@@ -369,6 +462,35 @@ def test_the_password_of_a_database_is_not_told() -> None:
     with pytest.raises(StoreError) as told, exchange._explained("postgresql://ann:pw@host/db"):
         raise error
     assert "pw" not in str(told.value) and "ann" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("foo://u:hunter2@h/x?token=hunter2", "foo://u:hunter2@h/x?token=hunter2 is away"),
+        ("foo://u:hunter2@h/x?token=hunter2", "got unsupported URI 'foo://u:hunter2@h/x?token=hunter2'"),
+        ("http://h/x?token=hunter2", "url: /x?token=hunter2 (Caused by …)"),
+        ("http://h/x", "moved to http://h/y?a=1&token=hunter2"),
+        ("http://h/x?token=hunter2", "the token hunter2 is old"),
+        ("postgresql://u:hunter2%40%20x@h/x", "no entry for 'hunter2@ x'"),
+        ("postgresql://u:hunter2@x y@h/x", "no entry for 'hunter2%40x%20y'"),
+    ],
+)
+def test_neither_message_nor_trace_tells_what_gives_access(uri: str, text: str) -> None:
+    with pytest.raises(HarnessError) as told, exchange._explained(uri):
+        try:
+            raise ConnectionError(text)
+        except ConnectionError as error:
+            raise RuntimeError(text) from error
+    trace = "".join(traceback.format_exception(told.value))
+    assert "hunter2" not in trace
+
+
+def test_the_trace_of_a_wrong_uri_tells_no_password(lab: Lab) -> None:
+    arguments = ["--to", "foo://u:hunter2@h/x?token=hunter2", "--no-page", "--debug"]
+    with pytest.raises(UsageError) as told:
+        lab("export-mlflow", *arguments)
+    assert "hunter2" not in "".join(traceback.format_exception(told.value))
 
 
 def test_without_mlflow_the_extra_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,7 +553,18 @@ def test_the_docs_name_every_tag(lab: Lab) -> None:
 
 
 def _tracked(lab: Lab) -> list[Tracked]:
-    return tracked(*session_of(lab))
+    session, document = session_of(lab)
+    store = Store.open(f"sqlite:///{lab.folder}/h.db")
+    try:
+        return tracked(session, document, imported=False, made=store.runs(session.id))
+    finally:
+        store.close()
+
+
+def _tags(run: Tracked, runs: int | None = None, end_ms: int | None = 0) -> dict[str, str]:
+    """As `tracked` writes them for such a run."""
+    finished = "false" if end_ms is None else "true"
+    return dict(run.tags) | {"harness.runs": str(run.runs if runs is None else runs), "harness.finished": finished}
 
 
 def _artifacts(uri: str) -> set[str]:

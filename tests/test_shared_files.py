@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +106,54 @@ def test_what_could_not_be_sent_is_sent_by_the_next_call(place: Place, monkeypat
     assert said[1].startswith("1 artifact files sent to ")
     shared_files.share(place.folder, [NAME], said.append)
     assert len(said) == 2
+
+
+def test_what_another_could_not_send_meanwhile_is_sent_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = kept(place)
+    second = f"{files.put(b'another', '.bin')}.bin"
+    own, said = shared_files._open, list[str]()
+
+    def broken(url: str) -> None:
+        raise ConnectionError("is away")
+
+    def meanwhile(url: str) -> object:
+        with monkeypatch.context() as away:
+            away.setattr(shared_files, "_open", broken)
+            shared_files.share(place.folder, [second], said.append)
+        return own(url)
+
+    with monkeypatch.context() as busy:
+        busy.setattr(shared_files, "_open", meanwhile)
+        assert place.send([NAME]) == 1
+    assert len(said) == 1 and place._unsent() == {second}
+    assert place.send([]) == 1 and place._unsent() == set()
+
+
+def test_many_at_once_lose_no_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(16)
+
+    def broken(url: str) -> None:
+        together.wait(timeout=30)
+        raise ConnectionError("is away")
+
+    monkeypatch.setattr(shared_files, "_open", broken)
+    names = [f"{number:064x}.bin" for number in range(16)]
+    said: list[str] = []
+    threads = [threading.Thread(target=shared_files.share, args=(place.folder, [n], said.append)) for n in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert place._unsent() == set(names) and len(said) == 16
+
+
+def test_neither_message_nor_trace_tells_what_gives_access() -> None:
+    url = "ftp://ann:hunter2%40x@host/y?token=hunter3"
+    with pytest.raises(PackageError) as told, shared_files._explained(url, "read"):
+        raise ConnectionError("ftp://ann:hunter2%40x@host/y?token=hunter3: 'hunter2@x' is refused, hunter3 too")
+    trace = "".join(traceback.format_exception(told.value))
+    assert "is refused" in str(told.value)
+    assert "hunter" not in "\n".join(line for line in trace.splitlines() if "raise ConnectionError" not in line)
 
 
 def test_a_place_that_cannot_be_read_is_not_a_missing_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,16 @@ def test_an_unknown_experiment_is_refused_with_those_that_are_there(store: Store
         store.latest("nope")
 
 
+def test_an_imported_session_is_never_gone_on_with(store: Store) -> None:
+    session = begin(store)
+    assert store.unfinished("k", None) == session
+    with store.engine.begin() as connection:
+        note = {"session_id": session, "file": "a.csv", "sha256": "0" * 64, "imported_utc": "2026"}
+        connection.execute(insert(metadata.tables["imports"]), note)
+    assert store.unfinished("k", None) is None
+    assert store.session(session).imported_utc == "2026"
+
+
 def test_a_quick_session_is_the_newest_but_never_the_newest_full_one(store: Store) -> None:
     full = begin(store)
     time.sleep(0.002)

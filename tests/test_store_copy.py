@@ -259,7 +259,15 @@ def moved_run(source: str, target: str, session: str) -> None:
     execute(target, "UPDATE runs SET session_id = :s, repeat = 77 WHERE id = '0-1'", s=session)
 
 
+def more_out_of_a_file(source: str, target: str, session: str) -> None:
+    note = f"INSERT INTO imports VALUES ('{session}', 'runs.csv', '{'a' * 64}', '2026-01-01T00:00:00.000+00:00')"
+    execute(source, note)
+    Store.open(source).append(make_run(session, id="made up", repeat=100))
+
+
 CONFLICTS = [
+    ("samples of a run that has none", edited("DELETE FROM samples WHERE run_id = '2-3'"), "run 2-3 .*samples in"),
+    ("more of a session, out of a file", more_out_of_a_file, "was measured into the target"),
     ("a run's number", edited("UPDATE runs SET summary = '{}' WHERE id = '2-3'"), "run 2-3 .*differs in summary"),
     ("a status", edited("UPDATE runs SET status = 'failed' WHERE id = '2-3'"), "run 2-3 .*differs in status"),
     ("an integer", edited("UPDATE runs SET start_boottime_ns = 7 WHERE id = '2-3'"), "run 2-3 .*start_boottime_ns"),

@@ -58,7 +58,8 @@ def judge(result: Mapping[str, Any], constraint: Constraint, confidence: float) 
     short_by = 0.0 if inside else abs(found.value - constraint.bound)
     scale = max(abs(found.value), abs(constraint.bound))
     relative = short_by / scale if scale else 0.0
-    if found.at_least and constraint.bound > found.value:
+    beyond = constraint.bound > found.value
+    if found.at_least and (beyond or (constraint.bound == found.value and constraint.op in ("<=", ">"))):
         return Judged(
             constraint=constraint, outcome="undecided", probability=None, value=found.value,
             short_by=short_by, relative=relative,

@@ -48,6 +48,7 @@ def with_raw(
         "label": session.label,
         "session": session.id,
         "date": session.created_utc,
+        "imported": session.imported_utc,
         "report": report,
         "results": results,
         **choose(results, raw, session),

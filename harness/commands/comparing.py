@@ -63,8 +63,9 @@ class Asked:
     def settings(self, folder: Path, **more: Any) -> Settings:
         url = store_url(self.store)
         return Settings(
-            store_url=url, files=artifacts_folder(url), folder=folder, identify=self.identify, **more
-        )
+            store_url=url, files=artifacts_folder(url), folder=folder, devices_file=self.devices_file,
+            identify=self.identify, **more,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,8 @@ def gate(
         raise UsageError("--max-minutes: nothing is measured without a CONFIG", "harness gate CONFIG")
     if source is None and asked.repeats is not None and not asked.confirm:
         raise UsageError("--repeats: nothing is measured without a CONFIG or --confirm", "harness gate CONFIG")
+    if source is not None and not source.is_dir() and (beside_it := source.resolve().parent / "devices.yaml").exists():
+        asked = dataclasses.replace(asked, devices_file=asked.devices_file or beside_it)  # a --confirm finds it too
     found = (
         _stored(label, variants, experiment, asked, across)
         if source is None

@@ -36,21 +36,23 @@ def export_mlflow(
         raise UsageError("no tracking server is named", hint)
     url = store_url(store)
     refuse(uri)
-    with tempfile.TemporaryDirectory(prefix="harness-mlflow-") as made:
+    with tempfile.TemporaryDirectory(prefix="harness-mlflow-") as folder:
         opened = Store.open(url)
         try:
             if _place(uri) == _place(url):
                 raise UsageError("that is the harness's own store", "MLflow needs a database of its own")
             session = head_of(opened.session(opened.latest(experiment, label)))
-            document = _document(opened, session, artifacts_folder(url), Path(made), page, identify)
+            imported, made = opened.is_imported(session.id), opened.runs(session.id)
+            document = _document(opened, session, artifacts_folder(url), Path(folder), page, identify)
         finally:
             opened.close()
         said = f" label {session.label}" if session.label else ""
         print(f"{session.experiment}{said}, session {session.id[:8]} of {session.created_utc[:16]}", file=sys.stderr)
-        runs = tracked(session, document, functools.partial(discreet, identify=identify, names=names_of(session)))
+        own = functools.partial(discreet, identify=identify, names=names_of(session))
+        runs = tracked(session, document, own, imported, made)
         with stdout_to_stderr(), Screen() as screen:
             kept = Files(artifacts_folder(url)) if files else None
-            artifacts, gone = _artifacts(runs, kept, Path(made))
+            artifacts, gone = _artifacts(runs, kept, Path(folder))
             if gone:
                 screen.say(f"{len(gone)} files are not here and are left out: {', '.join(gone)}")
             sent = send(
@@ -58,11 +60,12 @@ def export_mlflow(
                 lambda done, total, what: screen.show("mlflow", "MLflow", what, done, total),
             )  # fmt: skip
     if json_out:
-        counts = {"new": sent.new, "replaced": sent.replaced, "there": sent.there}
+        counts = {"new": sent.new, "replaced": sent.replaced, "there": sent.there, "later": sent.later}
         emit({"schema": 1, **counts, "left_out": gone, "uri": shown(uri), "experiment": session.experiment})
     else:
         replaced = f", {sent.replaced} replaced" if sent.replaced else ""
-        print(f"{sent.new} new{replaced}, {sent.there} there: experiment {session.experiment} at {shown(uri)}")
+        later = f", {sent.later} there are of a later state" if sent.later else ""
+        print(f"{sent.new} new{replaced}, {sent.there} there{later}: experiment {session.experiment} at {shown(uri)}")
     return 0
 
 

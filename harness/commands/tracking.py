@@ -98,7 +98,7 @@ def history(
         series = judging.history(_of(stored, devices, variants), metrics or None, thresholds=thresholds)
         series = [one for one in series if not variants or one.cell.variant in variants]
         if confirm:
-            series = _confirmed(series, store, url, identify, thresholds)
+            series = _confirmed(series, store, url, identify, thresholds, devices_file)
         shown = beside.history_document(store, chosen, series, stored, identify)
     finally:
         store.close()
@@ -147,14 +147,17 @@ def _of(stored: Sequence[Digest], devices: Sequence[str], variants: Sequence[str
 
 
 def _confirmed(
-    series: Sequence[Series], store: Store, url: str | None, identify: bool, thresholds: Mapping[str, float] | None
-) -> list[Series]:
+    series: Sequence[Series], store: Store, url: str | None, identify: bool,
+    thresholds: Mapping[str, float] | None, devices_file: Path | None,
+) -> list[Series]:  # fmt: skip
     """Each alarm measured again, the old file beside the new one."""
     alarms = judging.alarms(series)
     if not alarms:
         return list(series)
     place = store_url(url)
-    settings = Settings(store_url=place, files=artifacts_folder(place), folder=Path.cwd(), identify=identify)
+    settings = Settings(
+        store_url=place, files=artifacts_folder(place), folder=Path.cwd(), devices_file=devices_file, identify=identify
+    )
     with stdout_to_stderr(), Screen() as screen:
         again = confirming.changes(alarms, store, settings, screen, thresholds)
     judged = {(s.cell, s.metric, old.at): new for (s, old), new in zip(alarms, again, strict=True)}

@@ -17,7 +17,7 @@ from harness.exchange import strict
 from harness.exchange.row import ARRAYS, CELL, COLUMNS, JSONS, Column, Row, as_kind, content_sha256, derived
 from harness.exchange.session import HEX32, Known
 from harness.exchange.wrong import MOST_JSON, MOST_RUNS, MOST_SAMPLES, MOST_TEXT, Wrong
-from harness.metrics import METRICS
+from harness.metrics import METRICS, TASK_METRICS
 from harness.store.rows import cell_key
 from harness.types import NULL_VARIANT, Cell, Purpose, Status
 
@@ -26,6 +26,10 @@ CONTEXTS = ("host", "shell-bundle", "shell-ndk", "app")
 _WORD = re.compile(r"[a-z0-9_]{1,64}")
 _MOST = {"start_boottime_ns": 2**63, "end_boottime_ns": 2**63}  # of whole numbers; others fit 32 bits
 _MOST_VALUES = 100_000
+_MOST_NUMBER = 1e18  # of a measurement or a figure, in its metric's unit; sums and squares of these are finite
+_MOST_OUTPUT = 1e39  # what outputs of 32 bits can differ by
+_MOST_OVERHEAD_NS = 1e9
+_SIGNED = {"output_sqnr_db", *TASK_METRICS}  # a task metric of the user's may be anything
 _CLOSE = 1e-9  # of a figure that was computed by another version of numpy
 
 
@@ -106,7 +110,10 @@ def _int(column: Column, value: Any) -> str | None:
 
 
 def _float(column: Column, value: Any) -> str | None:
-    good = type(value) in (int, float) and math.isfinite(value)
+    try:
+        good = type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond a float
+        good = False
     return None if good else "a finite number"
 
 
@@ -167,11 +174,12 @@ def _check_shapes(number: int, row: Row, jsons: Mapping[str, Any]) -> None:
     must(row["attempt"] >= 1, "attempt", "a whole number from 1")
     must(not row["counts"] or row["status"] == "ok", "counts", f"false where the status is {row['status']}")
     must((row["reason"] is None) == (row["status"] == "ok"), "reason", f"as a run that is {row['status']} has it")
-    must(not row["started_utc"] or sessions.utc(row["started_utc"]), "started_utc", "a moment in UTC")
+    must(not row["started_utc"] or sessions.utc(row["started_utc"]), "started_utc", "a moment in UTC up to now")
     must(re.fullmatch("(?:[0-9a-f]{64})?", row["artifact_sha256"]) is not None, "artifact_sha256", "a SHA-256")
     must(all(map(_WORD.fullmatch, row["caveats"].split(" "))) or not row["caveats"], "caveats", "words")
     must(_are_measurements(jsons["measurements"]), "measurements", "what was measured, as the harness has it")
     must(type(jsons["summary"]) is dict, "summary", "an object")
+    must(all(_small(v) for v in jsons["summary"].values()), "summary", f"figures below {_MOST_NUMBER:g}")
     must(type(jsons["provenance"]) is dict, "provenance", "an object")
     must(_are_conditions(jsons["conditions"]), "conditions", "an object, its `runner` as runners tell it")
 
@@ -185,9 +193,21 @@ def _are_measurements(found: Any) -> bool:
         and type(one["source"]) is str
         and type(one["values"]) is list
         and 0 < len(one["values"]) <= _MOST_VALUES
-        and all(type(v) in (int, float) for v in one["values"])
+        and all(_can_be(one["metric"], v) for v in one["values"])
         for one in found
     )
+
+
+def _can_be(metric: str, value: Any) -> bool:
+    """A value of this metric. Beyond these bounds, analyses would come to infinity."""
+    most = _MOST_OUTPUT if metric == "output_max_abs" else _MOST_NUMBER
+    return type(value) in (int, float) and abs(value) < most and (value >= 0 or metric in _SIGNED)
+
+
+def _small(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_small, value))
+    return type(value) not in (int, float) or abs(value) < _MOST_NUMBER
 
 
 def _are_conditions(found: Any) -> bool:
@@ -195,7 +215,8 @@ def _are_conditions(found: Any) -> bool:
     if type(found) is not dict or type(runner := found.get("runner", {})) is not dict:
         return False
     texts = all(type(runner.get(key, "")) is str for key in ("runtime", "version"))
-    return texts and type(runner.get("loop_overhead_ns", 0)) in (int, float)
+    overhead = runner.get("loop_overhead_ns", 0)
+    return texts and type(overhead) in (int, float) and 0 <= overhead < _MOST_OVERHEAD_NS
 
 
 def _check_said_twice(number: int, row: Row, jsons: Mapping[str, Any], known: Known) -> None:
@@ -205,7 +226,7 @@ def _check_said_twice(number: int, row: Row, jsons: Mapping[str, Any], known: Kn
             raise Wrong(number, name, f"{own[name]!r}, as its session has it", f"{row[name]!r:.80}")
     try:
         figures = derived(jsons["measurements"], jsons["summary"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Wrong(number, "summary", "figures that are numbers", f"{jsons['summary']!r:.80}") from None
     for name, value in figures.items():
         if row[name] != value:

@@ -1,9 +1,10 @@
 """Rows as CSV (RFC 4180, UTF-8): what spreadsheets and `pandas.read_csv` read.
 
 null is an empty cell, and so is an empty text where null cannot be; where it can, what is empty is a lone apostrophe.
-A text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return), or that begins with an
-apostrophe, has one before it, which an import takes away: https://owasp.org/www-community/attacks/CSV_Injection.
-JSON columns and samples are JSON, numbers have all their digits, `etdump` is base64."""
+A text that a spreadsheet would take for a formula (it begins with = + - @, a tab or an end of line), or that begins
+with an apostrophe, has one before it, which an import takes away:
+https://owasp.org/www-community/attacks/CSV_Injection. JSON columns and samples are JSON, numbers have all their digits,
+`etdump` is base64, before which there is an apostrophe too where it begins with +."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from typing import Any
 from harness.exchange.row import BY_NAME, COLUMNS, Column, Row, numbers
 from harness.exchange.wrong import MOST_LINE, Wrong
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 
 def write(rows: Iterable[Row], path: Path) -> Iterator[int]:
@@ -54,7 +55,7 @@ _TOLD: dict[str, Callable[[Any], str]] = {
     "json": _quoted,
     "ns": lambda values: _quoted(numbers(values)),
     "f8": lambda values: _quoted(numbers(values)),
-    "bytes": lambda values: base64.b64encode(values.tobytes()).decode("ascii") or "'",
+    "bytes": lambda values: _text(base64.b64encode(values.tobytes()).decode("ascii")) or "'",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.exchange import formats
 from harness.exchange.check import Checker
+from harness.exchange.row import JSONS
 from harness.exchange.session import Known
 from harness.exchange.wrong import Wrong
 from harness.store import Store, exact
@@ -43,7 +44,7 @@ def take(file: Path, store: Store, tell: Callable[[int], None]) -> list[Known]:
                     held, size = [], 0
                     writer.head(dataclasses.replace(new.head, imported=note | {"session_id": new.id}))
                 held.append((run, arrays))
-                size += sum(values.nbytes for values in arrays.values())
+                size += sum(values.nbytes for values in arrays.values()) + sum(len(run[name]) for name in JSONS)
                 if len(held) >= _PORTION or size > _PORTION_BYTES:
                     writer.runs(held)
                     held, size = [], 0

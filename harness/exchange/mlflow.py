@@ -28,6 +28,8 @@ from harness.errors import HarnessError, StoreError, ToolchainError, UsageError
 from harness.exchange.tracked import Tracked
 from harness.locks import file_lock
 from harness.paths import cache_dir
+from harness.urls import discreet_text
+from harness.urls import shown as shown
 
 #: told as it goes on: (runs done, runs in all, which)
 Tell = Callable[[int, int, str], None]
@@ -35,6 +37,7 @@ Tell = Callable[[int, int, str], None]
 Artifacts = Mapping[str, Path]
 
 SESSION, CELL, DIGEST = "harness.session", "harness.cell", "harness.sha256"
+RUNS, FINISHED = "harness.runs", "harness.finished"  # which of two states of one result is the later
 SENT, COMPLETE = "harness.artifacts", "harness.complete"  # COMPLETE is written last
 EXAMPLE = "sqlite:///mlflow.db, or a server's http://…"
 BATCH = 100  # as many tags or parameters a server takes in one call; of metrics 1000
@@ -49,11 +52,13 @@ SILENCE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """How many runs were `new`, took the place of an older one (`replaced`), or were `there` and are as they were."""
+    """How many runs were `new`, took the place of an older one (`replaced`), were `there` and are as they were, or are
+    there of a later state of the session than the one that was to be sent (`later`), and stay too."""
 
     new: int
     replaced: int
     there: int
+    later: int
 
 
 def send(
@@ -66,7 +71,8 @@ def send(
     """Writes each run that is not there yet, with its artifacts (one entry for each run, or none at all).
 
     What was cut off is completed. A result that has changed since (its session was continued) gets a new run, and then
-    the old one is deleted, which MLflow can take back. Two at once on one computer wait for each other.
+    the old one is deleted, which MLflow can take back. Never the other way: what is there of a later state (of more
+    runs, or of the finished session) stays. Two at once on one computer wait for each other.
 
     Raises UsageError for a URI that cannot be one, ToolchainError where MLflow is not installed, StoreError where the
     server cannot be reached or refuses."""
@@ -76,28 +82,24 @@ def send(
         _knock(uri)
         home = _experiment(client, experiment, uri)
         there = _there(client, home, {run.session for run in runs})
-        counts = {"new": 0, "replaced": 0, "there": 0}
+        counts = {"new": 0, "replaced": 0, "there": 0, "later": 0}
         for number, run in enumerate(runs):
             tell(number, len(runs), run.name)
             files = artifacts[number] if artifacts else {}
             counts[_one(client, home, run, files, there.pop((run.session, run.cell), []))] += 1
-        for old in (old for olds in there.values() for old in olds):  # cells that the session no longer has
+        gone = [old for olds in there.values() for old in olds]  # of cells that the session does not have
+        for old in gone if not counts["later"] else ():  # not have any more, and not: not yet
             client.delete_run(old.info.run_id)
         tell(len(runs), len(runs), "")
     return Sent(**counts)
-
-
-def shown(uri: str) -> str:
-    """The URI as it may be told: without a user's name and password, and without what may be a token."""
-    return re.sub(r"//.*@", "//", uri).partition("?")[0]
 
 
 def refuse(uri: str) -> None:
     """Raises UsageError for what cannot be tracked to, before anything is begun."""
     try:
         scheme, _ = urlsplit(uri).scheme, urlsplit(uri).port
-    except ValueError as error:
-        raise UsageError(f"{shown(uri)} is no tracking URI: {error}", EXAMPLE) from error
+    except ValueError:  # what it says may be a part of the password
+        raise UsageError(f"{shown(uri)} is no tracking URI", EXAMPLE) from None
     if scheme in ("", "file") and uri != "databricks":
         raise UsageError(f"{shown(uri)}: MLflow no longer tracks to a plain folder", EXAMPLE)
     path = Path(uri.partition(":///")[2].partition("?")[0])
@@ -113,6 +115,25 @@ def _may_track(path: Path) -> bool:
     except sqlite3.Error:
         return False
     return not tables or {"experiments", "latest_metrics"} <= tables
+
+
+def _refuse_ours(uri: str) -> None:
+    """Raises UsageError for a PostgreSQL database that holds a store of the harness, or the tables of another that
+    keeps its version as MLflow does: MLflow would begin its migration in it. However the server is called in the URI,
+    what is in the database tells."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(uri)
+    try:
+        with engine.connect() as connection:
+            query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
+            tables = {str(name) for (name,) in connection.exec_driver_sql(query)}
+    finally:
+        engine.dispose()
+    if {"alembic_version", "session_devices"} <= tables:
+        raise UsageError(f"{shown(uri)} is a store of the harness", "MLflow needs a database of its own")
+    if "alembic_version" in tables and "experiments" not in tables:
+        raise UsageError(f"{shown(uri)} is a database of something else", "MLflow needs a database of its own")
 
 
 def _lock(uri: str) -> Path:
@@ -159,6 +180,8 @@ def _client(uri: str) -> Any:
         from mlflow.store.db import utils
 
         utils.MAX_RETRY_COUNT = 4
+    if uri.startswith("postgresql"):
+        _refuse_ours(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -209,7 +232,9 @@ def _there(client: Any, home: str, sessions: set[str]) -> dict[tuple[str, str], 
 
 
 def _one(client: Any, home: str, run: Tracked, files: Artifacts, there: Sequence[Any]) -> str:
-    """Brings one run there; which of `new`, `replaced`, `there` it was."""
+    """Brings one run there; which of `new`, `replaced`, `there`, `later` it was."""
+    if any(_is_later(old, run) for old in there):
+        return "later"
     same = [old for old in there if old.data.tags.get(DIGEST) == run.sha256]
     same.sort(key=lambda old: COMPLETE not in old.data.tags)
     if same:
@@ -223,6 +248,15 @@ def _one(client: Any, home: str, run: Tracked, files: Artifacts, there: Sequence
     if same and COMPLETE in same[0].data.tags:
         return "there"
     return "replaced" if any(COMPLETE in old.data.tags for old in there) else "new"
+
+
+def _is_later(old: Any, run: Tracked) -> bool:
+    """Whether what is there was made of a later state of the session. What was cut off, or is not known, is not."""
+    tags = old.data.tags
+    if COMPLETE not in tags or run.runs is None or not tags.get(RUNS, "").isdecimal():
+        return False
+    there = (int(tags[RUNS]), tags.get(FINISHED) == "true")
+    return there > (run.runs, run.end_ms is not None)
 
 
 def _complete(client: Any, run: Tracked, files: Artifacts, run_id: str, tags: Mapping[str, str]) -> None:
@@ -264,9 +298,9 @@ def _explained(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         if "unsupported URI" in str(error):
-            raise UsageError(f"{shown(uri)}: MLflow knows no such URI", EXAMPLE) from error
+            raise UsageError(f"{shown(uri)}: MLflow knows no such URI", EXAMPLE) from None  # a trace would tell all
         reason, hint = _reason(error, uri)
-        raise StoreError(f"{shown(uri)}: {reason}", hint) from error
+        raise StoreError(f"{shown(uri)}: {reason}", hint) from None
 
 
 def _reason(error: Exception, uri: str) -> tuple[str, str]:
@@ -289,8 +323,4 @@ def _reason(error: Exception, uri: str) -> tuple[str, str]:
 
 def _discreet(text: str, uri: str) -> str:
     """The text without what gives access."""
-    secrets = [os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("PASSWORD", "TOKEN")]
-    secrets += [urlsplit(uri).password]
-    for secret in secrets:
-        text = text.replace(secret, "…") if secret else text
-    return re.sub(r"//\S*@", "//", text)
+    return discreet_text(text, uri, [os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("PASSWORD", "TOKEN")])

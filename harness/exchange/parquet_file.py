@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from harness.errors import ToolchainError
-from harness.exchange.row import COLUMNS, Column, Row
-from harness.exchange.wrong import MOST_RUNS, MOST_SAMPLES, Wrong
+from harness.exchange.row import COLUMNS, JSONS, Column, Row
+from harness.exchange.wrong import MOST_JSON, MOST_RECORD, MOST_RUNS, MOST_SAMPLES, MOST_TEXT, Wrong
 
 GROUP_ROWS = 5_000
-GROUP_BYTES = 64 << 20  # of samples, in memory
+GROUP_BYTES = 64 << 20  # of samples and JSON, in memory
 READ_ROWS = 64
-#: what one row group of a file may claim: ours hold far less
+READ_BYTES = 32 << 20  # of samples, in memory
+#: what one row group of a file may claim, as it is encoded and as it is in memory: ours hold far less
 MOST_GROUP_ROWS = 100_000
-MOST_GROUP_BYTES = 2 << 30
+MOST_GROUP_BYTES = 512 << 20
 
 
 def write(rows: Iterable[Row], path: Path) -> Iterator[int]:
@@ -32,6 +33,7 @@ def write(rows: Iterable[Row], path: Path) -> Iterator[int]:
         for number, row in enumerate(rows, 1):
             held.append(row)
             size += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+            size += sum(len(row[name] or "") for name in (*JSONS, "session_record"))
             if len(held) >= GROUP_ROWS or size >= GROUP_BYTES:
                 writer.write_batch(_batch(arrow, schema, held))
                 held, size = [], 0
@@ -83,11 +85,18 @@ def read(path: Path) -> Iterator[Row]:
     arrow = _arrow()
     import pyarrow.parquet as parquet
 
+    # as dictionaries: a few bytes may say that a long text is in thousands of rows
+    texts = [column.name for column in COLUMNS if column.kind in ("text", "json", "bytes")]
+    number = 1
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        with parquet.ParquetFile(path) as file:
             _check(file, _schema(arrow))
-            for batch in file.iter_batches(batch_size=READ_ROWS, use_threads=False):
-                yield from _rows(batch)
+        with parquet.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+            for group in range(file.metadata.num_row_groups):
+                size = _batch_rows(file.metadata.row_group(group))
+                for batch in file.iter_batches(size, row_groups=[group], use_threads=False):
+                    yield from _rows(batch, number)
+                    number += batch.num_rows
     except (arrow.ArrowException, OSError, MemoryError, OverflowError, ValueError) as error:
         raise Wrong(None, None, "a whole Parquet file", f"a damaged one: {str(error).splitlines()[0][:200]}") from error
 
@@ -108,10 +117,22 @@ def _check(file: Any, schema: Any) -> None:
         raise Wrong(None, None, f"at most {MOST_RUNS} runs", f"{about.num_rows}")
     for number in range(about.num_row_groups):
         group = about.row_group(number)
-        values = max(group.column(i).num_values for i in range(group.num_columns))
-        if group.num_rows > MOST_GROUP_ROWS or group.total_byte_size > MOST_GROUP_BYTES or values > 4 * MOST_SAMPLES:
-            told = f"{group.num_rows} rows and {group.total_byte_size} bytes"
-            raise Wrong(0, None, "row groups as export-runs writes them", f"one of {told}")
+        size = max(group.total_byte_size, _samples_bytes(group))
+        if group.num_rows > MOST_GROUP_ROWS or size > MOST_GROUP_BYTES:
+            told = f"row group {number} of {group.num_rows} rows and {size} bytes"
+            expected = f"row groups of at most {MOST_GROUP_ROWS} rows and {MOST_GROUP_BYTES} bytes"
+            raise Wrong(0, None, expected, told)
+
+
+def _samples_bytes(group: Any) -> int:
+    """In memory: in the file, a value that is repeated takes next to nothing."""
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    return 8 * sum(int(chunk.num_values) for chunk in chunks if "." in chunk.path_in_schema)
+
+
+def _batch_rows(group: Any) -> int:
+    fitting = READ_BYTES * int(group.num_rows) // max(_samples_bytes(group), 1)
+    return max(1, min(READ_ROWS, fitting))
 
 
 def _same(found: Any, ours: Any) -> bool:
@@ -121,18 +142,30 @@ def _same(found: Any, ours: Any) -> bool:
     return bool(found == ours)
 
 
-def _rows(batch: Any) -> Iterator[Row]:
+def _rows(batch: Any, first: int) -> Iterator[Row]:
+    """One at a time: a row's texts may be long, though all rows have the same. `first`: the number of its first row."""
     names = batch.schema.names
-    columns = {
-        column.name: _values(column, batch.column(names.index(column.name))) for column in COLUMNS
-    }
+    columns = [(column, batch.column(names.index(column.name))) for column in COLUMNS]
     for position in range(batch.num_rows):
-        yield {name: values[position] for name, values in columns.items()}
+        yield {column.name: _value(column, values, position, first + position) for column, values in columns}
 
 
-def _values(column: Column, found: Any) -> list[Any]:
-    if column.kind not in ("ns", "f8"):
-        return list(found.to_pylist())
-    return [
-        None if not item.is_valid else item.values.to_numpy(zero_copy_only=False) for item in found
-    ]
+def _value(column: Column, values: Any, position: int, row: int) -> Any:
+    item = values[position]
+    if not item.is_valid:
+        return None
+    if column.kind in ("ns", "f8"):
+        return item.values.to_numpy(zero_copy_only=False)
+    if column.kind not in ("text", "json", "bytes"):
+        return item.as_py()
+    text, most = item.value, _most_bytes(column)  # the value of the dictionary, which is not copied yet
+    if (size := text.as_buffer().size) > most:
+        raise Wrong(row, column.name, f"at most {most} bytes", f"{size}")
+    return text.as_py()
+
+
+def _most_bytes(column: Column) -> int:
+    """A character of UTF-8 has up to four."""
+    if column.name == "session_record":
+        return 4 * MOST_RECORD
+    return {"text": 4 * MOST_TEXT, "json": 4 * MOST_JSON, "bytes": MOST_SAMPLES}[column.kind]

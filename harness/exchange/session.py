@@ -28,6 +28,11 @@ from harness.types import BASE_SUFFIX, Build, DeviceFacts, DeviceSpec, Kind, Pac
 HEX32 = "[0-9a-f]{32}"
 MOST_DEVICES = 1000
 _KEYS = ("schema", "harness", "samples", "identified", "session", "devices", "imported")
+#: what reports can show of a plan: entries of `threads` and of `cpus`, and cells in all
+MOST_CHOICES = 64
+MOST_CELLS = 100_000
+_UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\+00:00")  # store.rows.utc_now
+_AHEAD = datetime.timedelta(days=1)  # clocks are wrong by minutes, not by days
 _PACKAGE = TypeAdapter(Package)
 _SPEC, _FACTS = TypeAdapter(DeviceSpec), TypeAdapter(DeviceFacts)
 
@@ -91,6 +96,8 @@ def read(text: str) -> Known:
     devices = [_read_device(row, session["id"], place) for place, row in enumerate(record["devices"])]
     if len({row["name"] for row in devices}) != len(devices):
         raise ValueError("two devices of one name")
+    _cells(record, len(package.builds))
+    _imported(record["imported"])
     facts = [row.get("facts") for row in record["devices"]]
     artifacts = [build.artifact for build in package.builds if build.artifact is not None]
     artifacts += package.nulls.values()
@@ -116,7 +123,7 @@ def _keys(found: Any, wanted: tuple[str, ...] | frozenset[str], what: str, absen
 
 def _texts(row: Mapping[str, Any], table: str, most: int = MOST_TEXT) -> None:
     for name, value in row.items():
-        if name in JSON_NAMES[table] or type(value) in (bool, int):
+        if name in JSON_NAMES[table] or name in ("quick", "position"):
             continue
         if value is None and name in NULLABLE[table]:
             continue
@@ -125,10 +132,12 @@ def _texts(row: Mapping[str, Any], table: str, most: int = MOST_TEXT) -> None:
 
 
 def utc(text: Any) -> bool:
-    """Whether it is a moment as the harness writes it."""
+    """Whether it is a moment as the harness writes it, and has come: one of the future would be the latest for ever."""
+    if type(text) is not str or not _UTC.fullmatch(text):
+        return False
     try:
-        return len(text) <= 40 and datetime.datetime.fromisoformat(text).tzinfo is not None
-    except (TypeError, ValueError):
+        return datetime.datetime.fromisoformat(text) <= datetime.datetime.now(datetime.UTC) + _AHEAD
+    except ValueError:
         return False
 
 
@@ -143,7 +152,7 @@ def _session(row: Any) -> tuple[dict[str, Any], Package]:
     if type(row["quick"]) is not bool:
         raise ValueError("session: quick is neither true nor false")
     if not utc(row["created_utc"]) or not (row["finished_utc"] is None or utc(row["finished_utc"])):
-        raise ValueError("session: created_utc or finished_utc is no moment")
+        raise ValueError("session: created_utc or finished_utc is no moment in UTC up to now")
     if row["label"] is not None:
         try:
             labels.checked(row["label"])
@@ -157,12 +166,37 @@ def _session(row: Any) -> tuple[dict[str, Any], Package]:
 
 
 def _plan(plan: Any) -> None:
-    if not isinstance(plan, dict) or type(plan.get("seed", 0)) is not int:
+    if not isinstance(plan, dict) or type(plan.get("seed", 0)) is not int or plan.get("seed", 0) < 0:
         raise ValueError("session: plan is none")
+    for name in ("threads", "cpus"):
+        if isinstance(plan.get(name), list) and len(plan[name]) > MOST_CHOICES:
+            raise ValueError(f"session: plan: {len(plan[name])} {name}, at most {MOST_CHOICES} are taken")
     try:
         Measure.model_validate({k: v for k, v in plan.items() if k != "seed"})
     except ValidationError as error:
         raise ValueError(f"session: plan: {_first(error)}") from error
+
+
+def _cells(record: Mapping[str, Any], builds: int) -> None:
+    """A device's own `cpus` take the place of the plan's."""
+    plan = record["session"]["plan"]
+    common = len(plan.get("cpus", [""]))
+    choices = sum(len(row["spec"]["cpus"]) or common for row in record["devices"])
+    cells = builds * len(plan.get("threads", [1])) * max(choices, common)
+    if cells > MOST_CELLS:
+        raise ValueError(f"session: its plan is of {cells} cells, at most {MOST_CELLS} are taken")
+
+
+def _imported(note: Any) -> None:
+    if note is None:
+        return
+    _keys(note, ("file", "sha256", "imported_utc"), "imported")
+    if type(note["file"]) is not str or not strict.sound(note["file"]) or len(note["file"]) > MOST_TEXT:
+        raise ValueError("imported: its file is no text that can be kept")
+    if type(note["sha256"]) is not str or not re.fullmatch("[0-9a-f]{64}", note["sha256"]):
+        raise ValueError("imported: its sha256 is none")
+    if not utc(note["imported_utc"]):
+        raise ValueError("imported: imported_utc is no moment in UTC up to now")
 
 
 def _read_package(text: str, kind: str) -> Package:
@@ -199,6 +233,8 @@ def _read_device(row: Any, session: str, place: int) -> dict[str, Any]:
         raise ValueError(f"device {place}: {_first(error)}") from error
     if spec.name != row["name"] or not spec.uri.isprintable():
         raise ValueError(f"device {place}: its spec is of another device")
+    if len(spec.cpus) > MOST_CHOICES:
+        raise ValueError(f"device {place}: {len(spec.cpus)} cpus, at most {MOST_CHOICES} are taken")
     if _SPEC.dump_python(spec, mode="json") != row["spec"]:
         raise ValueError(f"device {place}: its spec has other keys, or values of other types, than a spec of ours")
     if facts is not None:

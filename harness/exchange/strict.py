@@ -8,13 +8,16 @@ from typing import Any
 from harness.exchange.wrong import DEEPEST
 from harness.store.values import visible
 
+_MOST_WHOLE = 2**63
+
 
 def parsed(text: str, most: int) -> Any:
-    """Raises ValueError, saying why, for what is too long, too deep, or no strict JSON (a key twice, NaN)."""
+    """Raises ValueError, saying why, for what is too long, too deep, or no strict JSON (a key twice, NaN), and for a
+    whole number beyond 64 bits: others are finite as floats."""
     if len(text) > most:
         raise ValueError(f"{len(text)} characters, at most {most} are taken")
     try:
-        found = json.loads(text, object_pairs_hook=once, parse_constant=refused)
+        found = json.loads(text, object_pairs_hook=once, parse_constant=refused, parse_int=whole)
     except RecursionError:
         raise ValueError("lists in lists without end") from None
     if _deeper(found, DEEPEST):
@@ -33,6 +36,13 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key that is there twice")
+    return found
+
+
+def whole(digits: str) -> int:
+    """For `parse_int`."""
+    if len(digits) > 20 or not -_MOST_WHOLE < (found := int(digits)) < _MOST_WHOLE:
+        raise ValueError(f"{digits[:20]}…, a whole number beyond 64 bits")
     return found
 
 

@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from harness.analyze.pick import CELL
-from harness.types import Artifact, Session
+from harness.types import Artifact, Run, Session
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -28,8 +29,11 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_\-. /]")
 class Tracked:
     """One result. `cell` names it within its session, `sha256` is the digest of all that is told of it here.
 
-    `metrics` are numbers exactly as in `result` (units in their names); empty where the result is not `ok`.
+    `metrics` are numbers exactly as in `result` (units in their names), `simulated.` before those of a simulated
+    device; empty where the result is not `ok`.
     `start_ms`, `end_ms`: the session's, in ms since 1970 UTC; no end where it is not finished.
+    `runs`: how many were made for the result, those that do not count too, so that of two states of one session the
+    later never has fewer; None where that is not known.
     `artifact`: the exported file, None where nothing was built."""
 
     session: str
@@ -40,6 +44,7 @@ class Tracked:
     end_ms: int | None
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    runs: int | None
     tags: Mapping[str, str]
     result: Mapping[str, Any]
     artifact: Artifact | None
@@ -52,28 +57,41 @@ class Tracked:
 
 
 def tracked(
-    session: Session, document: Mapping[str, Any], discreet: Callable[[Any], Any] = lambda value: value
+    session: Session,
+    document: Mapping[str, Any],
+    discreet: Callable[[Any], Any] = lambda value: value,
+    imported: bool | None = None,
+    made: Sequence[Run] | None = None,
 ) -> list[Tracked]:
     """One for each of the document's results, in its order. `document` is what `run --json` writes of the session;
-    `discreet` takes out of a value what is not to leave this computer."""
+    `discreet` takes out of a value what is not to leave this computer. `imported`: whether
+    the session came out of a file (`Store.is_imported`), `made`: all its runs; None where that is not known."""
+    counts = None if made is None else _counts(made)
     places = _places(session, document)
-    made = [_tracked(session, document, result, places, discreet) for result in document["results"]]
-    cells = [run.cell for run in made]
-    for i, run in enumerate(made):
+    found = [_tracked(session, document, result, places, discreet, imported, counts) for result in document["results"]]
+    cells = [run.cell for run in found]
+    for i, run in enumerate(found):
         if (before := cells[:i].count(run.cell)) > 0:  # two devices of one name: still two results
-            made[i] = dataclasses.replace(run, cell=f"{run.cell} #{before + 1}")
-    return made
+            found[i] = dataclasses.replace(run, cell=f"{run.cell} #{before + 1}")
+    return found
+
+
+def _counts(made: Sequence[Run]) -> dict[str, int]:
+    """A run's id -> how many runs its cell has."""
+    counts = Counter(run.cell for run in made)
+    return {run.id: counts[run.cell] for run in made}
 
 
 def _tracked(
     session: Session, document: Mapping[str, Any], result: Mapping[str, Any], places: Mapping[Any, int],
-    discreet: Callable[[Any], Any],
+    discreet: Callable[[Any], Any], imported: bool | None, counts: Mapping[str, int] | None,
 ) -> Tracked:  # fmt: skip
     own = {key: result[key] for key in CELL}
     place = places.get(result["device"])  # by number: what a device is called depends on --identify
     artifact = _artifact(session, result)
-    metrics, absent = _metrics(result["metrics"])
     simulated = bool(result.get("simulated"))
+    runs = None if counts is None else max((counts.get(name, 0) for name in result["runs"]), default=0)
+    metrics, absent = _metrics(result["metrics"], "simulated." * simulated)
     title = [result["variant"], *_unusual(result), result["exporter"], result["device"] or "no device"]
     title += [] if result["threads"] is None else [f"{result['threads']} thread{'s' * (result['threads'] != 1)}"]
     tags = {
@@ -85,6 +103,8 @@ def _tracked(
         "harness.simulated": "true" if simulated else "false",
         "harness.quick": "true" if session.quick else "false",
         "harness.finished": "true" if session.finished_utc else "false",
+        "harness.imported": None if imported is None else "true" if imported else "false",
+        "harness.runs": runs,
         "harness.artifact.sha256": None if artifact is None else artifact.sha256,
         **_chosen(document, own),
         **{f"harness.absent.{name}": reason for name, reason in absent.items()},
@@ -99,6 +119,7 @@ def _tracked(
         end_ms=_ms(session.finished_utc) if session.finished_utc else None,
         params=_texts(_params(session, result, artifact, place, discreet), PARAMETER),
         metrics=metrics if result["status"] == "ok" else {},
+        runs=runs,
         tags=_texts(tags, TAG),
         result=result,
         artifact=artifact,
@@ -129,8 +150,8 @@ def _artifact(session: Session, result: Mapping[str, Any]) -> Artifact | None:
     return build.artifact
 
 
-def _metrics(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Every number by its name, and why each of the others is absent.
+def _metrics(metrics: Mapping[str, Any], prefix: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Every number by its name with the prefix, and why each of the others is absent.
 
     `latency_ms` is the headline figure, `latency_ms.p95` a statistic; `.low` and `.high` behind either are the ends of
     its 95 % interval. What has no place in a flat table (lists, tables) is in result.json."""
@@ -141,7 +162,7 @@ def _metrics(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, st
             if isinstance(value, str):
                 absent[name] = value
             else:
-                numbers[_FOREIGN.sub("_", name)[:NAME]] = value
+                numbers[_FOREIGN.sub("_", prefix + name)[:NAME]] = value
     return numbers, absent
 
 

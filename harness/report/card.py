@@ -8,7 +8,7 @@ from typing import Any
 from harness.metrics import METRICS, TASK_METRICS
 from harness.report import units
 from harness.report.hostile import clean, markdown_text
-from harness.report.simulated import banner
+from harness.report.simulated import banner, imported
 
 
 def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
@@ -17,7 +17,7 @@ def model_card(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     result, pick = told["result"], told["pick"]
     names = sorted({shipped["file"] for shipped in told["files"]})
     said = banner(document, "in this card")
-    lines = [f"> **{markdown_text(said)}**", ""] if said else []
+    lines = [f"> **{markdown_text(one)}**\n" for one in (said, imported(document)) if one]
     lines += [
         f"# {told['file'] if len(names) == 1 else told['experiment']}",
         "",

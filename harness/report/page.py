@@ -19,7 +19,7 @@ from harness.interfaces import PageData
 from harness.report import comparison, history, templates
 from harness.report.headline import Headline, for_device, headline
 from harness.report.hostile import clean
-from harness.report.simulated import TAG, banner
+from harness.report.simulated import TAG, banner, imported
 from harness.report.view import view
 
 #: bundled in this order into one script; base.js first
@@ -56,7 +56,7 @@ def render(data: PageData) -> str:
         signals=list(_signals(data)),
         simulated=simulated,
         tag=TAG if simulated else None,
-        notice=_lines(data.provenance.get("Notice")),
+        notice=[*filter(None, [imported(data.document)]), *_lines(data.provenance.get("Notice"))],
         sections=shown,
         silent=silent,
         style=Markup(templates.text("page.css")),

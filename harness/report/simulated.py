@@ -1,4 +1,5 @@
-"""Numbers of a simulated device are never shown as measured: what every page, table and card says of them first."""
+"""Numbers of a simulated device are never shown as measured, nor imported ones as this store's own: what every page,
+table and card says of them first."""
 
 from __future__ import annotations
 
@@ -19,3 +20,9 @@ def banner(document: Mapping[str, Any], where: str = "on this page") -> str | No
         return f"SIMULATED DEVICE: no number {where} was measured"
     names = ", ".join(dict.fromkeys(str(r["device"]) for r in simulated))
     return f"SIMULATED DEVICE: the numbers of {names} were not measured"
+
+
+def imported(document: Mapping[str, Any]) -> str | None:
+    """What to say of a session that came out of a file; None of one that was measured into this store."""
+    when = document.get("imported")
+    return f"IMPORTED on {when[:10]}: these numbers came out of a file, and are its maker's word" if when else None

@@ -13,7 +13,7 @@ from harness.report.columns import DROPPED_FIRST, Column, columns, shared_line
 from harness.report.headline import figures, headline, percent
 from harness.report.hostile import clean, one_line
 from harness.report.markdown import markdown
-from harness.report.simulated import TAG, banner
+from harness.report.simulated import TAG, banner, imported
 from harness.report.troubles import told
 from harness.report.view import FORMATS, Row, View, view
 
@@ -35,6 +35,8 @@ def summary(document: Mapping[str, Any], console: Console, why_no_pick: str | No
     said = banner(shown.document, "below")
     if said:
         console.print(Text(said, style="bold red"), soft_wrap=True)
+    if elsewhere := imported(shown.document):
+        console.print(Text(elsewhere, style="bold"), soft_wrap=True)
     if shown.rows:
         title = f"{shown.document['experiment']}{f' ({TAG})' if said else ''}"
         console.print(Text(f"{title}: {shared_line(shown)}", style="bold"), soft_wrap=True)
@@ -136,7 +138,7 @@ def pick_lines(
 
     `picks` is left aside: the caller's pick may follow other constraints than the experiment's. Lines are cleaned."""
     shown, nearest = view(clean({**document, "picks": []})), clean(closest)
-    lines = [said] if (said := banner(shown.document, "below")) else []
+    lines = [said for said in (banner(shown.document, "below"), imported(shown.document)) if said]
     lines += list(_pick_lines(shown, None if reason is None else clean(reason)))
     if nearest and not shown.document["pick"]:
         lines += [f"Closest: {row.label}, {figures(shown, row)}" for row in shown.find(nearest)]

@@ -124,6 +124,8 @@ def _plan(source: Side, target: Side, session: str | None, name: str) -> Plan:
         for keys in source.keys(table, session):
             mine = target.rows(HASHED[table], keys)
             if missing := [key for key in keys if key not in mine]:
+                if table == "samples":
+                    _refuse_samples_alone(target, missing, name)
                 plan.new.setdefault(table, []).append(missing)
             plan.there[table] = plan.there.get(table, 0) + len(mine)
             for key, theirs in source.rows(HASHED[table], list(mine)).items():
@@ -163,6 +165,7 @@ def _finish_plan(
         plan.new.pop("imports", None)  # it was measured here, or came from elsewhere first
         if "session_devices" in plan.new:  # these stand from its beginning
             raise Conflict(f"{name} has other devices in the source")
+        _refuse_additions(plan, source, target, session, name)
     if plan.ahead > 0 and "runs" in plan.new:
         _refuse_same_slots(plan, source, target, session, name)
     for key, mine, theirs in devices:
@@ -170,6 +173,20 @@ def _finish_plan(
         plan.fill += [("session_devices", key, fill)] if fill else []
         plan.kept += [kept] if kept else []
     _plan_digest(plan, source, target, session)
+
+
+def _refuse_additions(plan: Plan, source: Side, target: Side, session: str, name: str) -> None:
+    """Raises Conflict where a file has more of a session than the store in which it was measured: who may have written
+    that into the file is not known."""
+    of_a_file, mine = (bool(side.rows(HASHED["imports"], [(session,)])) for side in (source, target))
+    if of_a_file and not mine and plan.changes:
+        raise Conflict(f"{name} was measured into the target, and the source has more of it, out of a file")
+
+
+def _refuse_samples_alone(target: Side, runs: Sequence[Key], name: str) -> None:
+    """Raises Conflict for samples whose run is in the target without any."""
+    for (run,) in target.rows(HASHED["runs"], runs):
+        raise Conflict(f"{name}: run {run} is in both stores, and has samples in the source only")
 
 
 def _newer(plan: Plan) -> bool | None:

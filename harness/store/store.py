@@ -120,11 +120,12 @@ class Store:
         return identity
 
     def unfinished(self, plan_key: str, label: str | None) -> str | None:
-        """The newest session of this plan and label, if it was not finished."""
+        """The newest session of this plan and label that was not imported, if it was not finished."""
         query = (
             select(sessions.c.id, sessions.c.finished_utc)
             .where(
                 sessions.c.plan_key == plan_key,
+                sessions.c.id.not_in(select(imports.c.session_id)),
                 sessions.c.label.is_(None) if label is None else sessions.c.label == label,
             )
             .order_by(*self._newest_first())
@@ -189,7 +190,11 @@ class Store:
 
     def session(self, identity: str) -> Session:
         """Raises UsageError where it is not there."""
-        own = select(sessions).where(sessions.c.id == identity)
+        own = (
+            select(sessions, imports.c.imported_utc)
+            .join(imports, imports.c.session_id == sessions.c.id, isouter=True)
+            .where(sessions.c.id == identity)
+        )
         its = select(session_devices).where(session_devices.c.session_id == identity)
 
         def work(connection: Connection) -> tuple[RowMapping | None, list[RowMapping]]:
@@ -199,7 +204,7 @@ class Store:
         row, devices = self._do(work)
         if row is None:
             raise UsageError(f"the store has no session {identity!r}", "harness runs lists them")
-        keys = ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "plan")
+        keys = ("id", "experiment", "kind", "label", "created_utc", "finished_utc", "quick", "plan", "imported_utc")
         return Session(
             **{key: row[key] for key in keys},
             package=PACKAGE.validate_json(row["package"]),
