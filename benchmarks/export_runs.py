@@ -162,7 +162,8 @@ def with_pandas(url: str, form: str, out: str) -> None:
     store = Store.open(url)
     rows = [
         {"run": run.id, "session": run.session, **dataclasses.asdict(run.cell), "purpose": run.purpose,
-         "repeat": run.repeat, "status": run.status, "conditions": json.dumps(run.conditions), "summary": json.dumps(run.summary),
+         "repeat": run.repeat, "status": run.status,
+         "conditions": json.dumps(run.conditions), "summary": json.dumps(run.summary),
          "provenance": json.dumps(run.provenance), **{name: values.tolist() for name, values in run.arrays.items()}}
         for run in store.runs(arrays=True)
     ]  # fmt: skip
