@@ -4,6 +4,7 @@ BIN := .venv/bin
 APT := apt-get install python3 python3-venv g++ make git
 
 SEED ?= 0
+JOBS ?= 0
 
 .PHONY: help demo proof test test-pi lint bench bench-transfer bench-architectures tour quality clean check
 help:
@@ -51,9 +52,9 @@ lint: check .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# two at once, what measures undisturbed: tests/together.py
+# JOBS=2: two at once, what measures undisturbed (tests/together.py); quicker, and nothing else should run meanwhile
 test: lint
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n $(JOBS)
 
 test-pi: check .venv/.dev
 	@HARNESS_TEST_PI=1 $(BIN)/python -m pytest tests/pi -v

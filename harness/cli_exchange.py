@@ -36,7 +36,11 @@ def register(app: typer.Typer) -> None:
 def export_runs(
     out: Annotated[Path, typer.Option("-o", metavar="FILE", help="The file to write.")],
     format_: Annotated[
-        str | None, typer.Option("--format", help="csv, parquet or json; default by the file's name, else csv.")
+        str | None,
+        typer.Option(
+            "--format", help="csv, parquet or json; default by the file's name.",
+            autocompletion=lambda: ["csv", "json", "parquet"],
+        ),
     ] = None,
     samples: Annotated[
         bool, typer.Option("--samples/--no-samples", help="With the raw samples; an import needs them.")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from harness.clock import stopping
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UserCodeError
 from harness.quiet import stdout_to_stderr
 
 P = ParamSpec("P")
@@ -45,7 +45,11 @@ def _put_back() -> Iterator[None]:
 
 
 def own_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """What the operating system refuses becomes a HarnessError too: the file and the reason."""
+    """What the operating system refuses becomes a HarnessError too: the file and the reason.
+
+    An expected failure comes without the frames that lead to it: its message says what failed and what to try, they
+    are a hundred lines in a notebook, and a store's URL with its password stands in their variables. What the user's
+    own code raised stays behind it as its cause."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -53,6 +57,11 @@ def own_errors(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            raise HarnessError(f"{place}{error.strerror or error}") from error
+            failure = HarnessError(f"{place}{error.strerror or error}")
+        except HarnessError as error:
+            failure = error.with_traceback(None)
+        failure.__cause__ = failure.__cause__ if isinstance(failure, UserCodeError) else None
+        failure.__suppress_context__ = True
+        raise failure
 
     return call

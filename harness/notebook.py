@@ -50,6 +50,8 @@ class NotebookScreen(Screen):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._lines.append("interrupted; what was measured is stored, run the cell again to go on")
         if self._bars or self._lines:
             self._update(last=True)
 

@@ -408,3 +408,17 @@ def test_a_plain_script_that_builds_runs_once(how: str, cache: Path, tmp_path: P
 def test_simulated_latencies_are_the_packages_own(outcome: harness.Outcome) -> None:
     for name, latency_ms in SAME.items():
         assert outcome[name].latency_ms.value == pytest.approx(latency_ms, rel=0.1)
+
+
+def test_an_expected_failure_is_a_few_lines_and_no_variable_in_it_is_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tools show it that print the variables of each frame."""
+    import traceback
+
+    monkeypatch.setenv("HARNESS_STORE", "postgresql://ci:hunter2@127.0.0.1:9/team")
+    with pytest.raises(errors.StoreError) as refused:
+        harness.results()
+    told = "".join(traceback.TracebackException.from_exception(refused.value, capture_locals=True).format())
+    assert "127.0.0.1" in told and "hunter2" not in told
+    assert told.count('File "') <= 2

@@ -192,6 +192,22 @@ def test_another_run_of_the_same_id_is_refused_and_nothing_written(url: str, tmp
     assert tables(other) == before
 
 
+def test_a_session_of_other_devices_is_another(url: str, tmp_path: Path) -> None:
+    from sqlalchemy import delete
+
+    from harness.store.tables import session_devices
+
+    file, other = exported(url, tmp_path / "runs.json"), f"sqlite:///{tmp_path}/other.db"
+    imported(file, other)
+    store = Store.open(other)
+    with store.engine.begin() as connection:
+        connection.execute(delete(session_devices).where(session_devices.c.position == 1))
+    store.close()
+    with pytest.raises(StoreError, match="other devices"):
+        imported(file, other)
+    assert len(tables(other)["session_devices"]) == 2
+
+
 def test_what_was_made_discreet_does_not_come_back_into_its_own_store(url: str, tmp_path: Path) -> None:
     before = tables(url)
     with pytest.raises(StoreError, match="exported without --identify"):

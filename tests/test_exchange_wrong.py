@@ -305,6 +305,16 @@ def test_json_that_another_program_laid_out_is_read(
         rows_of(file)
 
 
+@pytest.mark.parametrize(("end", "other"), [("\n]\n", "\n]\n[1]\n"), ("\n]\n", ",\n]\n"), ("\n]\n", "\n\n]\n")])
+def test_json_ends_where_its_array_ends(files: dict[str, Path], tmp_path: Path, end: str, other: str) -> None:
+    text = files["json"].read_text()
+    assert text.endswith(end)
+    file = tmp_path / "more.json"
+    file.write_text(text.removesuffix(end) + other)
+    with pytest.raises(Wrong, match="expected"):
+        rows_of(file)
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_a_line_without_an_end_is_not_read_on(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, form: str
@@ -356,6 +366,15 @@ def test_the_old_file_stays_until_the_new_one_is_whole(
         exported(url, file)
     assert file.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_takes_its_place_at_once(url: str, tmp_path: Path) -> None:
+    """Who reads the old one meanwhile reads it to its end: it is another file that takes the name."""
+    file = tmp_path / "runs.csv"
+    file.write_text("mine")
+    with file.open() as reader:
+        exported(url, file)
+        assert reader.read() == "mine"
 
 
 def test_a_symlink_stays_one_and_its_file_is_replaced(url: str, tmp_path: Path) -> None:

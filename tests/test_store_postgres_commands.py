@@ -235,6 +235,7 @@ def test_the_examples_of_the_documentation_do_what_it_says(
     text = text[text.index("## PostgreSQL") : text.index("## Copying a store")]
     blocks = re.findall(r"```(sh|sql)\n(.*?)```", text, re.DOTALL)
     lines = [line.partition("  #")[0].strip() for _, block in blocks for line in block.splitlines()]
+    lines = [line for line in lines if not line.startswith("--")]
     owner = make_url(postgres())
     name = str(owner.database)
 
@@ -252,7 +253,7 @@ def test_the_examples_of_the_documentation_do_what_it_says(
         kind = line.split()[0]
         done[kind] += 1
         if kind == "createdb":
-            assert line == "createdb harness"  # the fixture has made it
+            assert line == "createdb -O ci harness"  # the fixture has made it
         elif kind == "export":
             lab.url = store(line.partition("=")[2].strip("'"))
         elif kind == "harness":
@@ -260,9 +261,11 @@ def test_the_examples_of_the_documentation_do_what_it_says(
             assert code == 0, lab.stderr
         elif kind == "GRANT":
             postgres.execute(line.replace("TO ci", f"TO {OWNER}"), name)
+        elif kind == "ALTER":
+            postgres.execute(line.replace("ROLE owner", "ROLE ci").replace("TO ci", f"TO {OWNER}"), name)
         else:
             postgres.execute(f"SET ROLE ci; {line.partition('-c ')[2].strip(chr(39))}", name)
-    assert done == {"createdb": 1, "export": 2, "harness": 2, "GRANT": 2, "psql": 1}
+    assert done == {"createdb": 1, "export": 2, "harness": 2, "GRANT": 2, "ALTER": 2, "psql": 1}
     lab.url = owner.set(username="viewer", password=PASSWORD).render_as_string(hide_password=False)
     assert lab("report") == 0
     lab.url = store("postgresql://ci@db.example/harness?options=-csearch_path%3Dbench")

@@ -27,7 +27,10 @@ def export_runs(
     out: Path, form: str | None, samples: bool, experiment: str | None, label: str | None, store: str | None,
     identify: bool, json_out: bool,
 ) -> int:  # fmt: skip
-    form = form or formats.by_name(out) or "csv"
+    if form is None and (form := formats.by_name(out)) is None:
+        if out.suffix or out.name == "-":
+            raise UsageError(f"{out}: which format?", f"--format, or an ending: {', '.join(formats.NAMES)}")
+        form = "csv"
     if form not in formats.NAMES:
         raise UsageError(f"unknown format {form!r}", f"one of: {', '.join(formats.NAMES)}")
     refuse_folder(out)

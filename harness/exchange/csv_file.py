@@ -13,6 +13,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def _quoted(text: str) -> str:
     return '"{}"'.format(text.replace('"', '""'))
 
 
+@lru_cache(maxsize=1024)  # most columns of texts have few
 def _text(value: str) -> str:
     told = f"'{value}" if value.startswith(_FORMULA) else value
     return _quoted(told) if _SPECIAL.search(told) else told
@@ -62,7 +64,7 @@ _TOLD: dict[str, Callable[[Any], str]] = {
 def read(path: Path) -> Iterator[Row]:
     """Values as `check` takes them. Raises Wrong for what is no such table, and for a cell that cannot be read."""
     csv.field_size_limit(MOST_LINE)
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:  # a spreadsheet may put a mark before it
         table = csv.reader(_lines(stream), strict=True)
         names = _row(table, 0)
         if names is None or names != list(BY_NAME):

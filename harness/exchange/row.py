@@ -98,15 +98,15 @@ def flat(
     `arrays` None leaves the samples out, and with them the hash of the whole. `record`: for the first row of a session.
     Raises StoreError for what no file of ours can hold."""
     where = f"run {run['id']}"
-    jsons = {name: loads(run[name], where) for name in JSONS}
+    measurements, summary = (loads(run[name], where) for name in ("measurements", "summary"))
     row: Row = dict.fromkeys(BY_NAME)
     row |= {"session": run["session_id"], "run": run["id"], "context": Cell.context, **loads(run["cell"], where)}
     row |= {name: session[name] for name in ("experiment", "label", "quick")}
     row |= {name: run[name] for name in _AS_STORED}
     row["caveats"] = _words(loads(run["caveats"], where), where)
     row["reason"] = run["reason"] and tell("reason", run["reason"])
-    row |= {name: tell(name, _as_written(run[name], value, f"{where}: {name}")) for name, value in jsons.items()}
-    row |= derived(jsons["measurements"], jsons["summary"])
+    row |= {name: tell(name, _as_written(run[name], f"{where}: {name}")) for name in JSONS}
+    row |= derived(measurements, summary)
     row["session_record"] = record
     row |= {name: visible(row[name]) for name in _TEXTS if row[name]}
     if arrays is not None:
@@ -140,12 +140,14 @@ def content_sha256(row: Row) -> str:
     for name in ARRAYS:
         if (values := row[name]) is not None:
             found.update(f"\n{name} {values.dtype.str} {values.size}\n".encode())
-            found.update(values.tobytes())
+            found.update(np.ascontiguousarray(values).data)
     return found.hexdigest()
 
 
 def as_kind(values: Array, kind: Kind | None, where: str) -> Array:
     """An array of samples in the one dtype that its values have in a store. Raises StoreError."""
+    if kind == "ns" and values.dtype.str == "<u4":
+        return values
     if kind == "ns" and values.dtype.kind in "iu" and not (values.size and int(values.min()) < 0):
         return compact(values)
     if kind == "f8" and values.dtype.kind == "f":
@@ -162,10 +164,10 @@ def loads(text: str, where: str) -> Any:
         raise StoreError(f"{where} is damaged: {error}", "restore the store from a copy") from error
 
 
-def _as_written(text: str, value: Any, where: str) -> str:
+def _as_written(text: str, where: str) -> str:
     """The text of a column, which a store has as `dumps` writes it, but for what older ones let through."""
     strange = not text.isascii() or "\n" in text or "NaN" in text or "Infinity" in text
-    return dumps(value, where) if strange else text
+    return dumps(loads(text, where), where) if strange else text
 
 
 def dumps(value: Any, where: str) -> str:

@@ -22,20 +22,21 @@ from harness.store.url import is_server, parsed, shown, sqlite_path
 READABLE = ("0001", "0002", "0003")
 
 
-def open_unchanged(url: str) -> Store:
+def open_unchanged(url: str, current: bool = False) -> Store:
     """A store to read from: not migrated, not written. Raises UsageError where there is none, else StoreError.
 
-    Tables that its schema does not know yet are missing in it."""
+    Tables that its schema does not know yet are missing in it; `current`: it must have them all."""
     engine = _engine(url)
     try:
         with explained(shown(url), sqlite_path(url)), engine.connect() as connection:
             version = schema_of(connection, shown(url))
         if version is None:
             raise UsageError(f"no store at {shown(url)}: the database is empty", "harness run makes one")
-        if version not in READABLE:
+        if version not in ((HEAD,) if current else READABLE):
+            there = "copy it to where it can be written: harness store copy" if current else "harness runs --store"
             raise StoreError(
                 f"store {shown(url)}: made by an older harness (schema {version}, this one writes {HEAD})",
-                f"harness runs --store {shown(url)} brings it up to date",
+                f"{there} {shown(url)}{' TO' if current else ' brings it up to date'}",
             )
     except BaseException:
         engine.dispose()

@@ -26,7 +26,7 @@ class Lost(StoreError):
 
 #: SQLSTATE -> what to try (https://www.postgresql.org/docs/current/errcodes-appendix.html)
 _BY_STATE = {
-    "42501": "ask the database's owner for a role that may do this, or name another with --store",
+    "42501": "its owner allows it (for tables that are not there yet: GRANT CREATE ON SCHEMA public TO the role)",
     "25006": "the database can only be read just now: name one that can be written with --store",
     "53100": f"free some disk space on the server, {GO_ON}",
     "3F000": "make the schema that search_path names: psql -c 'CREATE SCHEMA NAME'",
@@ -73,13 +73,23 @@ def explained(name: str, path: Path | None = None) -> Iterator[None]:
     except IntegrityError:
         raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise _translated(error, name, path) from error
+        _cut(error)
+        raise _translated(error, name, path) from None
     except StatementError as error:  # our own refusal of a value, as SQLAlchemy wraps it
         if isinstance(error.orig, HarnessError):
             raise error.orig from None
         raise
     except OverflowError as error:  # a driver's, for an integer that no column holds
         raise StoreError(f"store {name}: {error}") from error
+
+
+def _cut(error: BaseException | None) -> None:
+    """A driver's frames hold the password in their variables, which some tools show with a traceback."""
+    while error is not None:
+        error.__traceback__ = None
+        original = getattr(error, "orig", None)
+        _cut(original if original is not error.__cause__ else None)
+        error = error.__cause__ or error.__context__
 
 
 def _translated(error: Exception, name: str, path: Path | None) -> StoreError:

@@ -21,16 +21,20 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _EXAMPLES = f"for example {DEFAULT_URL} or postgresql://user@host/database"
-#: parameters of libpq that are secrets too
-_SECRETS = ("password", "sslpassword")
+_ESCAPED = "; of a user or password @ : / % are written %40 %3A %2F %25"
+#: what follows ? and may be told: whatever else stands there, or is misspelt, could be a secret
+_TOLD = (
+    "host", "hostaddr", "port", "user", "dbname", "sslmode", "service", "connect_timeout", "application_name",
+    "target_session_attrs", "client_encoding",
+)  # fmt: skip
 
 
 def parsed(url: str) -> URL:
     """The URL as it is written. Raises UsageError for what is none, or names a database we do not know."""
     try:
         found = make_url(url)
-    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
-        raise UsageError(f"store {_told(url)} is not a URL", _EXAMPLES) from error
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise UsageError(f"store {_told(url)} is not a URL", _EXAMPLES + _ESCAPED) from None
     if found.drivername not in _DRIVERS:
         raise UsageError(
             f"store {found.drivername}://…: stores are on SQLite or PostgreSQL (by the driver psycopg)", _EXAMPLES
@@ -54,7 +58,7 @@ def _told(text: str) -> str:
 def shown(url: str) -> str:
     """The URL as it may be told: without its password."""
     found = parsed(url)
-    hidden = {key: "***" for key in _SECRETS if key in found.query}
+    hidden = {key: "***" for key in found.query if is_server(found) and key not in _TOLD}
     return found.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
