@@ -1,7 +1,7 @@
 """pytest-xdist: what measures for real is done by one worker, one test after the other; the others give way to it.
 
-`make test JOBS=2` starts two workers, since a test waits more than it computes. What is judged by its time must still not be
-disturbed: the files in MEASURING are done by one worker, from the start and in a row, and whatever else runs
+`make test JOBS=2` starts two workers, since a test waits more than it computes. What is judged by its time must still
+not be disturbed: the files in MEASURING are done by one worker, from the start and in a row, and whatever else runs
 meanwhile has the lowest priority and one thread. Of the rest, a file's tests stay together, for their fixtures.
 Without xdist (plain `pytest`) nothing here does anything."""
 
