@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness.cli import _guarded
+from harness.commands.exporting import export_runs
 from harness.errors import StoreError, UsageError
 from harness.exchange.row import ARRAYS, COLUMNS
 from harness.store import Store
@@ -355,3 +356,16 @@ def test_every_column_is_in_the_documentation() -> None:
     for column in COLUMNS:
         if column.kind != "float" and not column.name.startswith(("sustained_", "energy_", "untraced_")):
             assert f"`{column.name}`" in page, column.name
+
+
+@pytest.mark.parametrize("name", ["runs.xlsx", "runs.txt", "-"])
+def test_which_format_an_unknown_ending_means_is_asked(name: str, url: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="which format"):
+        export_runs(tmp_path / name, None, True, None, None, url, False, False)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_mark_that_a_spreadsheet_puts_before_a_csv_file_is_none_of_it(url: str, tmp_path: Path) -> None:
+    file = exported(url, tmp_path / "runs.csv")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    imported(file, f"sqlite:///{tmp_path}/other.db")

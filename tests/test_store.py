@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -605,3 +607,36 @@ def test_a_full_or_read_only_disk_is_one_message(tmp_path: Path, options: str, s
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     assert "refused:" in done.stdout
     assert says in done.stdout
+
+
+def test_a_store_whose_folder_cannot_be_written_is_read_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+    made = Store.open(url, create=True)
+    session = begin(made)
+    made.append(make_run(session))
+    made.close()
+    before = (tmp_path / "h.db").read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+    read = Store.open(url)
+    assert [one["runs"] for one in read.list_sessions()] == [1]
+    assert len(read.runs(session, arrays=True)[0].arrays) == 2
+    with pytest.raises(StoreError):
+        read.put_digest(session, "x", b"y")
+    read.close()
+    assert (tmp_path / "h.db").read_bytes() == before
+
+
+def test_an_older_store_whose_folder_cannot_be_written_says_to_copy_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+    Store.open(url, create=True).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "h.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+        connection.commit()
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+    with pytest.raises(StoreError, match="older harness") as refused:
+        Store.open(url)
+    assert "store copy" in str(refused.value.hint)
