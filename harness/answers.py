@@ -164,7 +164,7 @@ class Value:
         unit = "" if self.unit == "1" else f" {self.unit}"
         status = self.result.get("status", "ok")
         of = "" if status == "ok" else f", of a result that is {status}"
-        return f"<{self.metric} {kind}{_number(found.value)}{unit}{_interval(found)}{of}>"
+        return f"<{self.metric} {kind}{number(found.value)}{unit}{_interval(found)}{of}>"
 
     def _figure(self) -> Figure:
         found = figure(self.result, self.metric)
@@ -214,7 +214,8 @@ def _not_reached(found: Figure) -> str | None:
     return f"it was watched for {found.value:.0f} s, and it had not come by then" if found.at_least else None
 
 
-def _number(x: float) -> str:
+def number(x: float) -> str:
+    """As figures are told: four digits, thousands in full."""
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
 
 
@@ -223,7 +224,7 @@ def _interval(found: Figure) -> str:
         return ""
     if found.low is None or found.high is None:
         return ", no interval"
-    return f" ({_number(found.low)} to {_number(found.high)})"
+    return f" ({number(found.low)} to {number(found.high)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -156,7 +156,7 @@ def _measured(
         base, head = store.session(group.base), store.session(group.head)
     except UsageError as error:  # a session that is in the store no more
         return {target: _Again(reason=error.what) for target in group.wanted}
-    if store.is_imported(head.id):  # its devices' entries may name any command
+    if head.imported_utc is not None:  # its devices' entries may name any command
         reason = "its session was imported: nothing of it is measured here"
         return {target: _Again(reason=reason) for target in group.wanted}
     files = Files(settings.files)

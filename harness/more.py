@@ -77,7 +77,7 @@ def measure_more(
     was, and PackageError where a file is gone."""
     if session.quick:
         raise UsageError("a --quick session never decides", "harness run without --quick")
-    if store.is_imported(session.id):  # its devices' entries may name any command
+    if session.imported_utc is not None:  # its devices' entries may name any command
         raise UsageError("the session was imported: nothing of it is measured here", "harness run measures one of here")
     before, _ = rule.decide(session, store.scored(session.id))
     if not before.racing:

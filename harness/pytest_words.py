@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.analyze.figure import figure
-from harness.answers import Result, Value
+from harness.answers import Result, Value, number
 from harness.errors import HarnessError
 from harness.metrics import METRICS
 from harness.report.units import digits, human, scale
@@ -94,22 +95,13 @@ def _plain(value: Value) -> str:
     unit = f" {value.unit}" * (value.unit != "1")
     interval = value.ci95
     if interval is None:
-        return f"{_number(value.value)}{unit}, without an interval"
+        return f"{number(value.value)}{unit}, without an interval"
     if interval[0] == interval[1]:
-        return f"{_number(value.value)}{unit}"
-    return f"{_number(value.value)}{unit} (95 % interval {_number(interval[0])} to {_number(interval[1])})"
+        return f"{number(value.value)}{unit}"
+    return f"{number(value.value)}{unit} (95 % interval {number(interval[0])} to {number(interval[1])})"
 
 
-def _number(x: float) -> str:
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
-
-
-_OPERATIONS: Mapping[str, Any] = {
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-}
+_OPERATIONS: Mapping[str, Any] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 def properties(result: Result, number: int) -> list[tuple[str, str | float]]:
