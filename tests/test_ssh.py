@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import logging
 import os
 import signal
 import socket
@@ -18,7 +20,9 @@ import psutil
 import pytest
 
 from harness.devices.spec import open_transport
+from harness.devices.ssh import Ssh
 from harness.devices.ssh_address import Address, parse
+from harness.devices.ssh_command import execute
 from harness.errors import (
     DeviceError,
     Gone,
@@ -525,7 +529,9 @@ def test_a_link_that_falls_silent_is_noticed_long_before_the_timeout(use: Open, 
 
 
 @pytest.mark.parametrize("how", ["stall", "drop"])
-def test_a_transfer_that_is_cut_is_a_failure_of_the_link(use: Open, own: Sshd, tmp_path: Path, how: str) -> None:
+def test_a_transfer_that_is_cut_is_a_failure_of_the_link(
+    use: Open, own: Sshd, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with (tmp_path / "here").open("wb") as file:
         file.truncate(1 << 30)
     link = use(own, own.uri)
@@ -540,6 +546,21 @@ def test_a_transfer_that_is_cut_is_a_failure_of_the_link(use: Open, own: Sshd, t
     again.push(tmp_path / "here", str(tmp_path / "there"))
     again.pull(str(tmp_path / "there"), tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"whole"
+    gc.collect()  # what was on its way has ended
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # it would be on the terminal
+
+
+def test_a_connection_that_has_just_broken_is_gone(sshd: Sshd, use: Open) -> None:
+    """It calls itself closed a moment later; what is asked of it in between fails as if the device refused."""
+    link = use(sshd, sshd.uri)
+    assert isinstance(link, Ssh)
+
+    async def broken() -> None:
+        link._device.abort()
+        await execute(link._device, "board", ["true"])
+
+    with pytest.raises(Gone, match="board: the connection ended"):
+        link._wait(broken())
 
 
 def test_a_server_that_restarts_is_gone_then_back(use: Open, own: Sshd) -> None:

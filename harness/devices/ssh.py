@@ -5,6 +5,7 @@ The SSH library is asynchronous and this seam is not: a thread of the transport'
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from harness.interfaces import Completed, Transport
 from harness.types import DeviceSpec
 
 T = TypeVar("T")
+log = logging.getLogger("harness.ssh")
+# as above, of what is written before the link's end is known
+logging.getLogger("asyncio").addFilter(lambda record: record.msg != "socket.send() raised exception.")
 
 
 class Ssh:
@@ -29,6 +33,9 @@ class Ssh:
         address = parse(spec.uri)
         self._name = spec.name
         self._loop = asyncio.new_event_loop()
+        # Each block on its way has the failure of its link; the one that is raised says it, and asyncio would write a
+        # traceback for every other on the user's terminal.
+        self._loop.set_exception_handler(lambda _, context: log.debug("%s: %s", spec.name, context["message"]))
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"ssh {address.host}", daemon=True)
         self._thread.start()
         self._connections: list[ssh_connect.Connection] = []

@@ -114,6 +114,13 @@ async def execute(
     return Completed(returncode=returncode, stdout=bytes(session.stdout), stderr=bytes(session.stderr))
 
 
+async def is_over(connection: asyncssh.SSHClientConnection) -> bool:
+    """Asked after a failure. A connection that breaks refuses everything at once, and calls itself closed only when
+    the loop has come round."""
+    await asyncio.sleep(0)
+    return connection.is_closed()
+
+
 async def _open(
     connection: asyncssh.SSHClientConnection, name: str, factory: Callable[[], _Session], command: str
 ) -> tuple[Any, _Session]:
@@ -121,7 +128,7 @@ async def _open(
         channel, session = await connection.create_session(factory, command, encoding=None, request_pty=False)
         return channel, cast(_Session, session)
     except (asyncssh.Error, ConnectionError) as error:
-        if connection.is_closed() or not isinstance(error, asyncssh.ChannelOpenError):
+        if await is_over(connection) or not isinstance(error, asyncssh.ChannelOpenError):
             raise Gone(f"{name}: the connection ended") from error
         hint = "is MaxSessions of its sshd too small?"
         raise DeviceError(f"{name}: it starts no command: {error.reason}", hint) from error

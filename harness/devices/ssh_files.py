@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 
 import asyncssh
 
-from harness.devices.ssh_command import execute
+from harness.devices.ssh_command import execute, is_over
 from harness.errors import DeviceError, Gone, HarnessError, NoSpace, TimedOut
 from harness.interfaces import Completed
 
@@ -71,7 +71,7 @@ class Files:
                 async with asyncio.timeout(_STALL_S):
                     self._sftp = await self._connection.start_sftp_client()
             except (asyncssh.Error, TimeoutError) as error:
-                if self._connection.is_closed():
+                if await is_over(self._connection):
                     raise Gone(f"{self._name}: the connection ended") from error
                 self._cat = True
         return self._sftp
@@ -115,7 +115,7 @@ class Files:
         """`size`: of what was to be written. An SFTP server says no more than `Failure` of most things, a full disk
         among them, so that the device is asked for its reason."""
         verb = "read" if size is None else "write"
-        if self._connection.is_closed() or not isinstance(error, asyncssh.SFTPError):
+        if await is_over(self._connection) or not isinstance(error, asyncssh.SFTPError):
             return Gone(f"{self._name}: the connection ended while {remote} was on its way")
         reason = str(error.reason)
         if isinstance(error, asyncssh.SFTPFailure) and size is not None:
