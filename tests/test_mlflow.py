@@ -264,7 +264,10 @@ def test_a_copy_of_an_older_store_says_that_it_is_behind(lab: Lab, uri: str, mon
 def test_an_imported_session_says_so(lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lab("export-mlflow", "--to", uri, "--no-page") == 0
     assert {run.data.tags["harness.imported"] for run in found(uri).values()} == {"false"}
-    monkeypatch.setattr(Store, "is_imported", lambda store, name: True)
+    own = Store.session
+    monkeypatch.setattr(
+        Store, "session", lambda store, name: dataclasses.replace(own(store, name), imported_utc="2026-01-01")
+    )
     assert lab("export-mlflow", "--to", uri, "--no-page") == 0
     assert {run.data.tags["harness.imported"] for run in found(uri).values()} == {"true"}
 
@@ -556,7 +559,7 @@ def _tracked(lab: Lab) -> list[Tracked]:
     session, document = session_of(lab)
     store = Store.open(f"sqlite:///{lab.folder}/h.db")
     try:
-        return tracked(session, document, imported=False, made=store.runs(session.id))
+        return tracked(session, document, made=store.runs(session.id))
     finally:
         store.close()
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -90,6 +91,7 @@ def test_a_password_is_not_shown(url: str, says: str) -> None:
         ("mysql://me:secret@host/db", "mysql://…: stores are on SQLite or PostgreSQL"),
         ("nonsense://me:secret@host/db", "nonsense://…: stores are on SQLite or PostgreSQL"),
         ("postgresql+psycopg2://me:secret@host/db", "by the driver psycopg"),
+        ("sqlite:///x.db?key=secret", "takes no parameters"),
     ],
 )
 def test_what_is_no_store_url_is_one_message(url: str, says: str) -> None:
@@ -167,7 +169,11 @@ def test_the_password_may_come_from_elsewhere(url: str, tmp_path: Any, monkeypat
         (lambda u: u.set(username="nobody_here"), "nobody_here", "check user and password"),
         (lambda u: u.set(database="no_such"), 'database "no_such" does not exist', "createdb no_such"),
         (lambda u: u.update_query_dict({"nonsense": "1"}), "nonsense", "sslmode=require"),
-        (lambda u: u.update_query_dict({"sslmode": "s3cret?"}), "sslmode", ""),
+        (lambda u: u.update_query_dict({"sslmode": "s3cret?"}), "sslmode", "parameters of libpq"),
+        (lambda u: u.update_query_dict({"sslmode": "require"}), "SSL", "switch TLS on"),
+        (lambda u: u.update_query_dict({"connect_timeout": "soon"}), "connect_timeout", "parameters of libpq"),
+        (lambda u: u.update_query_dict({"service": "no_such"}), "no_such", "pg_service.conf"),
+        (lambda u: u.update_query_dict({"target_session_attrs": "standby"}), "standby", "which of the servers"),
     ],
 )
 @pytest.mark.parametrize("create", [True, False])
@@ -182,6 +188,12 @@ def test_what_cannot_be_reached_is_one_message_at_once(
     assert PASSWORD not in str(refusal.value)
     assert "s3cret-wrong" not in str(refusal.value)
     assert tables_of(url) == []
+
+
+def test_a_port_that_is_none_is_refused_without_the_password() -> None:
+    error = refused("postgresql://me:s3cret@host/db?port=abc")
+    assert isinstance(error, UsageError) and "non-integer port" in error.what
+    assert "s3cret@" not in told(error)
 
 
 def test_a_server_without_a_free_connection_says_so(postgres: Postgres, url: str) -> None:
@@ -430,6 +442,19 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_many_who_wait_for_one_database_say_it_once(
+    postgres: Postgres, running: tuple[Store, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, _ = running
+    for outage in (1, 2):
+        with ThreadPoolExecutor(4) as pool:
+            with postgres.stopped():
+                waiting = [pool.submit(store.list_sessions) for _ in range(4)]
+                time.sleep(1)  # all have found it away
+            assert all(one.result() for one in waiting)
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * outage
+
+
 def test_patience_ends_in_one_message_that_says_how_to_go_on(
     postgres: Postgres, running: tuple[Store, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -462,7 +487,7 @@ def test_work_in_progress_waits_while_opening_and_ends_when_it_is_told_to(postgr
 def test_a_refusal_is_not_waited_for(postgres: Postgres, url: str, store: Store, monkeypatch: Any) -> None:
     """A password that was changed, a database or a table that was dropped do not come back by waiting."""
     session = begin(store)
-    monkeypatch.setattr(patience, "_wait", lambda *_: pytest.fail("it waits"))
+    monkeypatch.setattr(patience.Patience, "_wait", lambda *_: pytest.fail("it waits"))
     for wrong in (postgres.url(database_of(url), password="s3cret"), postgres(exists=False)):
         with pytest.raises(StoreError, match=r"authentication failed|does not exist"):
             Store.open(wrong, stop=threading.Event())

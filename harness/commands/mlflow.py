@@ -42,14 +42,14 @@ def export_mlflow(
             if _place(uri) == _place(url):
                 raise UsageError("that is the harness's own store", "MLflow needs a database of its own")
             session = head_of(opened.session(opened.latest(experiment, label)))
-            imported, made = opened.is_imported(session.id), opened.runs(session.id)
+            made = opened.runs(session.id)
             document = _document(opened, session, artifacts_folder(url), Path(folder), page, identify)
         finally:
             opened.close()
         said = f" label {session.label}" if session.label else ""
         print(f"{session.experiment}{said}, session {session.id[:8]} of {session.created_utc[:16]}", file=sys.stderr)
         own = functools.partial(discreet, identify=identify, names=names_of(session))
-        runs = tracked(session, document, own, imported, made)
+        runs = tracked(session, document, own, made)
         with stdout_to_stderr(), Screen() as screen:
             kept = Files(artifacts_folder(url)) if files else None
             artifacts, gone = _artifacts(runs, kept, Path(folder))

@@ -60,15 +60,14 @@ def tracked(
     session: Session,
     document: Mapping[str, Any],
     discreet: Callable[[Any], Any] = lambda value: value,
-    imported: bool | None = None,
     made: Sequence[Run] | None = None,
 ) -> list[Tracked]:
     """One for each of the document's results, in its order. `document` is what `run --json` writes of the session;
-    `discreet` takes out of a value what is not to leave this computer. `imported`: whether
-    the session came out of a file (`Store.is_imported`), `made`: all its runs; None where that is not known."""
+    `discreet` takes out of a value what is not to leave this computer. `made`: all
+    its runs; None where they are not known."""
     counts = None if made is None else _counts(made)
     places = _places(session, document)
-    found = [_tracked(session, document, result, places, discreet, imported, counts) for result in document["results"]]
+    found = [_tracked(session, document, result, places, discreet, counts) for result in document["results"]]
     cells = [run.cell for run in found]
     for i, run in enumerate(found):
         if (before := cells[:i].count(run.cell)) > 0:  # two devices of one name: still two results
@@ -84,7 +83,7 @@ def _counts(made: Sequence[Run]) -> dict[str, int]:
 
 def _tracked(
     session: Session, document: Mapping[str, Any], result: Mapping[str, Any], places: Mapping[Any, int],
-    discreet: Callable[[Any], Any], imported: bool | None, counts: Mapping[str, int] | None,
+    discreet: Callable[[Any], Any], counts: Mapping[str, int] | None,
 ) -> Tracked:  # fmt: skip
     own = {key: result[key] for key in CELL}
     place = places.get(result["device"])  # by number: what a device is called depends on --identify
@@ -103,7 +102,7 @@ def _tracked(
         "harness.simulated": "true" if simulated else "false",
         "harness.quick": "true" if session.quick else "false",
         "harness.finished": "true" if session.finished_utc else "false",
-        "harness.imported": None if imported is None else "true" if imported else "false",
+        "harness.imported": "true" if session.imported_utc else "false",
         "harness.runs": runs,
         "harness.artifact.sha256": None if artifact is None else artifact.sha256,
         **_chosen(document, own),

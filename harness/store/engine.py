@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import StoreError, UsageError
 from harness.locks import file_lock
-from harness.store.told import NotWritable, explained
+from harness.store.told import PARAMETERS, NotWritable, explained
 from harness.store.url import DEFAULT_URL, connectable, is_server, shown, sqlite_path
 from harness.store.values import to_json
 
@@ -64,6 +65,8 @@ def engine_for(url: str) -> Engine:
     parameters = _connection(target) if server else {}
     try:
         engine = create_engine(target, json_serializer=to_json, pool_pre_ping=server, connect_args=parameters)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UsageError(f"store {shown(url)}: {error}", PARAMETERS if server else None) from None
     except ImportError as error:
         raise StoreError(
             f"store {shown(url)}: the driver of PostgreSQL (psycopg) is not installed",

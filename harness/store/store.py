@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from harness.errors import StoreError, UsageError
 from harness.store import blob
 from harness.store.engine import open_engine, shown, sqlite_path
-from harness.store.patience import patiently
+from harness.store.patience import Patience
 from harness.store.rows import PACKAGE, SPEC, Slot, cell_key, to_device, to_row, to_run, utc_now
 from harness.store.tables import baselines, digests, imports, session_devices, sessions
 from harness.store.tables import runs as runs_table
@@ -35,8 +35,8 @@ class Store:
 
     A database that goes away is waited for, for a minute (patience.py); what was asked is then done exactly once."""
 
-    def __init__(self, engine: Engine, url: str, stop: threading.Event | None = None) -> None:
-        self._engine, self.url, self._stop = engine, url, stop
+    def __init__(self, engine: Engine, url: str, patience: Patience | None = None) -> None:
+        self._engine, self.url, self._patience = engine, url, patience or Patience()
         self._name, self._path = shown(url), sqlite_path(url)
 
     @classmethod
@@ -51,7 +51,8 @@ class Store:
             return open_unchanged(url, current=True)
         if stop is None:
             return cls(open_engine(url, create), url)
-        return cls(patiently(lambda again: open_engine(url, create), stop), url, stop)
+        patience = Patience(stop)
+        return cls(patience(lambda again: open_engine(url, create)), url, patience)
 
     @property
     def engine(self) -> Engine:
@@ -72,7 +73,7 @@ class Store:
             with explained(self._name, self._path), self._engine.begin() as connection:
                 return work(connection, again)
 
-        return patiently(once, self._stop)
+        return self._patience(once)
 
     def _in_order(self, column: Column[str]) -> ColumnElement[str]:
         """By code point, whatever language the database sorts in."""
@@ -232,10 +233,6 @@ class Store:
             .order_by(*self._newest_first())
         )  # fmt: skip
         return self._do(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
-
-    def is_imported(self, session: str) -> bool:
-        """Whether it came out of a file: what it says of devices and commands is someone else's, and never run."""
-        return self._do(lambda connection: _there(connection, imports.c.session_id, session))
 
     def matching(self, start: str) -> str:
         """The id of the one session whose id begins so. Raises UsageError for none and for several."""

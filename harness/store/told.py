@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, Stat
 
 from harness.errors import HarnessError, StoreError
 
+PARAMETERS = "what follows ? in the URL are parameters of libpq, such as sslmode=require"
 GO_ON = "then run again: it continues where it stopped"
 
 
@@ -47,6 +48,15 @@ _BY_WORD = {
     "not a database": "it is not a harness store; name another with --store",
     "malformed": "the file is damaged: restore it from a copy, or name another with --store",
     # PostgreSQL refuses a connection: libpq gives only the words
+    "does not support SSL": "leave sslmode out, or switch TLS on at the server",
+    "certificate": "sslrootcert names the file of the authority that signed the server's certificate",
+    "definition of service": "name one that stands in ~/.pg_service.conf, or in the file PGSERVICEFILE",
+    "hot standby": "target_session_attrs says which of the servers is wanted",
+    "session is": "target_session_attrs says which of the servers is wanted",
+    "bad value for": PARAMETERS,
+    "invalid sslmode": PARAMETERS,
+    "invalid target_session_attrs": PARAMETERS,
+    "invalid connection option": PARAMETERS,
     "password authentication failed": "check user and password: in the URL, in PGPASSWORD or in ~/.pgpass",
     "no password supplied": "give the password in the URL, in PGPASSWORD or in ~/.pgpass",
     "pg_hba.conf": "the server does not let this user in from here: its pg_hba.conf must allow it",
@@ -57,7 +67,6 @@ _BY_WORD = {
     "resolve host": "is the host's name right?",
     "timeout": "does the server answer there? host, port and firewall decide",
     "timed out": "does the server answer there? host, port and firewall decide",
-    "invalid connection option": "what follows ? in the URL are parameters of libpq, such as sslmode=require",
 }
 _NO_DATABASE = re.compile(r'database "(.+)" does not exist')
 _NO_ROLE = re.compile(r'role "(.+)" does not exist')

@@ -39,6 +39,8 @@ def parsed(url: str) -> URL:
         raise UsageError(
             f"store {found.drivername}://…: stores are on SQLite or PostgreSQL (by the driver psycopg)", _EXAMPLES
         )
+    if found.query and not is_server(found):
+        raise UsageError(f"store {found.drivername}://…: a URL of SQLite takes no parameters (after ?)", _EXAMPLES)
     if "@" in (found.host or "") or (is_server(found) and "@" in (found.database or "")):
         raise UsageError(
             f"store {found.drivername}://… is not a URL: there is more than one @ in it",
