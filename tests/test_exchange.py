@@ -123,6 +123,28 @@ def test_a_parquet_file_has_types(url: str, tmp_path: Path) -> None:
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
 
 
+def test_a_parquet_file_that_another_program_wrote_anew_is_read(url: str, tmp_path: Path) -> None:
+    """With offsets of 64 bits, and columns of nulls without a type, as pandas 3 and polars write them."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    def anew(column: Any) -> Any:
+        kind = str(column.type)
+        if column.null_count == len(column):
+            return arrow.nulls(len(column))
+        if kind.startswith("list"):
+            return column.cast(arrow.large_list(column.type.value_type))
+        return column.cast(f"large_{kind}") if kind in ("string", "binary") else column
+
+    table = parquet.read_table(exported(url, tmp_path / "runs.parquet"))
+    made = arrow.table({name: anew(table[name]) for name in table.column_names})
+    kinds = {str(field.type) for field in made.schema}
+    assert {"null", "large_string", "large_binary"} <= kinds and not {"string", "binary"} & kinds
+    parquet.write_table(made, tmp_path / "anew.parquet")
+    imported(tmp_path / "anew.parquet", other := f"sqlite:///{tmp_path}/other.db")
+    assert all(tables(other)[name] == tables(url)[name] for name in CARRIED)
+
+
 def test_no_cell_of_a_csv_file_is_a_formula_to_a_spreadsheet(url: str, tmp_path: Path) -> None:
     with exported(url, tmp_path / "runs.csv").open(newline="", encoding="utf-8") as stream:
         cells = [cell for row in list(csv.reader(stream))[1:] for cell in row]

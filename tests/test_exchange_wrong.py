@@ -239,6 +239,7 @@ def said(file: Path, *words: str) -> None:
         ("a.csv", b"", "a column session"),
         ("a.csv", b"a,b\n1,2\n", "a column session"),
         ("a.csv", b"session,run\n1,2\n", "a column experiment"),
+        ("a.csv", b"session;experiment\n1;2\n", "a comma between two cells"),
         ("a.csv", b"\xff\xfe\x00", "UTF-8"),
         ("a.csv", b"PK\x03\x04\0\0\0", "a column session"),
         ("a.json", b"{}", "an array of runs"),

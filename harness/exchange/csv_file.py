@@ -93,6 +93,8 @@ def _row(table: Any, number: int) -> list[str] | None:
 
 
 def _header(names: list[str]) -> tuple[str | None, str, str]:
+    if len(names) == 1 and names[0].startswith(("session;", "session\t")):
+        return None, "a comma between two cells", f"{names[0][7]!r}, as some spreadsheets save it"
     for name in (name for name in BY_NAME if name not in names):
         return None, f"a column {name}", "no such column" if "session" in names else "another table, or none"
     return None, "the columns of export-runs in their order, and no others", ", ".join(names)[:200]
