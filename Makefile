@@ -4,7 +4,7 @@ BIN := .venv/bin
 APT := apt-get install python3 python3-venv g++ make git
 
 SEED ?= 0
-JOBS ?= 0
+JOBS ?= 2
 
 .PHONY: help demo proof test test-pi lint bench bench-transfer bench-architectures tour quality clean check
 help:
@@ -52,9 +52,10 @@ lint: check .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# JOBS=2: two at once, what measures undisturbed (tests/together.py); quicker, and nothing else should run meanwhile
+# JOBS tests at once, and then those that measure, alone (tests/together.py)
 test: lint
-	@$(BIN)/python -m pytest -n $(JOBS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not measuring"
+	@$(BIN)/python -m pytest -m measuring
 
 test-pi: check .venv/.dev
 	@HARNESS_TEST_PI=1 $(BIN)/python -m pytest tests/pi -v

@@ -20,12 +20,7 @@ from harness.paths import cache_dir
 from tests.standins.phone import adb_server, arm64_phone, phone  # noqa: F401 - fixtures of all tests
 from tests.standins.postgres import postgres  # noqa: F401
 from tests.standins.sshd import sshd  # noqa: F401
-from tests.together import (  # noqa: F401 - hooks
-    one_thread,
-    pytest_collection_modifyitems,
-    pytest_runtest_setup,
-    pytest_xdist_make_scheduler,
-)
+from tests.together import one_thread, pytest_collection_modifyitems  # noqa: F401 - a hook
 
 one_thread()
 
