@@ -33,12 +33,21 @@ check:
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
+# pip that was killed leaves packages in halves, over which it stumbles the next time
+define install
+@if [ -e .venv/.half ]; then echo "an installation was interrupted: making .venv anew"; \
+$(PYTHON) -m venv --clear .venv; touch .venv/.made; fi
+@touch .venv/.half
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[$(1)]"
+@rm .venv/.half
+endef
+
 .venv/.demo: .venv/.made pyproject.toml constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[compress]"
+	$(call install,compress)
 	@touch $@
 
 .venv/.dev: .venv/.made pyproject.toml constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[all]"
+	$(call install,all)
 	@touch $@ .venv/.demo
 
 # its last line is the report's path
