@@ -70,7 +70,7 @@ def rows_of(store: Store, reader: Reader, sessions: Sequence[str], samples: bool
         record = record_of(head, samples=samples, identified=identify)
         text: str | None = dumps(record if identify else hidden(record, names), f"session {identity}")
         tell = teller(names)
-        for portion in reader.runs(identity):
+        for portion in reader.runs(identity, samples):
             for run, arrays in portion:
                 held = arrays if samples else None
                 yield flat(head.session, run, held, text) if identify else flat(head.session, run, held, text, tell)

@@ -64,19 +64,20 @@ class Reader:
             imported=None if note is None else named(imports, note),
         )
 
-    def runs(self, session: str) -> Iterator[list[tuple[Columns, Arrays]]]:
+    def runs(self, session: str, with_samples: bool = True) -> Iterator[list[tuple[Columns, Arrays]]]:
         """The session's runs with their samples in the order they were made, in portions of bounded size."""
         runs, samples = EXACT["runs"], EXACT["samples"]
-        for keys in self._portions(session):
-            rows, blobs = self._side.rows(runs, keys), self._side.rows(samples, keys)
+        sizes = self._sizes(session) if with_samples else {}
+        for keys in self._portions(session, sizes):
+            rows = self._side.rows(runs, keys)
+            blobs = self._side.rows(samples, keys if with_samples else [])
             yield [
                 (named(runs, rows[key]), blob.decode(bytes(blobs[key][1])) if key in blobs else {}) for key in keys
             ]
 
-    def _portions(self, session: str) -> Iterator[list[Key]]:
+    def _portions(self, session: str, sizes: Mapping[str, int]) -> Iterator[list[Key]]:
         own = EXACT["runs"].c
         found = self._side.all(select(own.started_utc, own.id).where(own.session_id == session))
-        sizes = self._sizes(session)
         portion: list[Key] = []
         held = 0
         for _, run in sorted(found):
