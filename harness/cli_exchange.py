@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 
 from harness.cli_options import (
+    AnyExperimentOption,
     DebugOption,
     ExperimentOption,
     IdentifyOption,
     JsonOption,
     LabelOption,
     StoreOption,
+    known_labels,
 )
 
-AnyExperimentOption = Annotated[str | None, typer.Option("--experiment", help="Only this experiment's; default all.")]
-AnyLabelOption = Annotated[str | None, typer.Option("--label", help="Only this label's; default all.")]
+AnyLabelOption = Annotated[
+    str | None, typer.Option("--label", help="Only this label's; default all.", autocompletion=known_labels)
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,20 @@ from typing import Annotated
 
 import typer
 
+
+def known_labels(incomplete: str) -> list[str]:
+    """For the shell's completion: what is stored and begins so; nothing where there is no store."""
+    from harness.commands.sides import stored_names
+
+    return stored_names("label", incomplete)
+
+
+def known_experiments(incomplete: str) -> list[str]:
+    from harness.commands.sides import stored_names
+
+    return stored_names("experiment", incomplete)
+
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -25,6 +39,15 @@ DevicesOption = Annotated[
 ]
 VariantOption = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant (again for more).")]
 ExperimentOption = Annotated[
-    str | None, typer.Option("--experiment", help="The experiment; default the newest session's.")
+    str | None,
+    typer.Option(
+        "--experiment", help="The experiment; default the newest session's.", autocompletion=known_experiments
+    ),
 ]
-LabelOption = Annotated[str | None, typer.Option("--label", help="The label; default the newest session's.")]
+AnyExperimentOption = Annotated[
+    str | None,
+    typer.Option("--experiment", help="Only this experiment's; default all.", autocompletion=known_experiments),
+]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="The label; default the newest session's.", autocompletion=known_labels)
+]

@@ -8,23 +8,18 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli_options import (
+    AnyExperimentOption,
     DebugOption,
     DevicesOption,
     IdentifyOption,
     JsonOption,
     StoreOption,
     VariantOption,
+    known_experiments,
+    known_labels,
 )
 
 Format = Literal["text", "markdown", "json"]
-
-
-def _known_labels(incomplete: str) -> list[str]:
-    """For the shell's completion: what is stored and begins so; nothing where there is no store."""
-    from harness.commands.sides import known_labels
-
-    return known_labels(incomplete)
-
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How the answer is written; --json is --format json.")]
 FailOnOption = Annotated[
@@ -47,7 +42,10 @@ OfDeviceOption = Annotated[
 ]
 OnDeviceOption = Annotated[list[str] | None, typer.Option("--device", help="Only this device (again for more).")]
 OfExperimentOption = Annotated[
-    str | None, typer.Option("--experiment", help="The experiment; default that of the newest session.")
+    str | None,
+    typer.Option(
+        "--experiment", help="The experiment; default that of the newest session.", autocompletion=known_experiments
+    ),
 ]
 
 
@@ -65,10 +63,10 @@ def register(app: typer.Typer) -> None:
 def compare(
     base: Annotated[
         str,
-        typer.Argument(metavar="BASE", help="A label, run:ID, or a file.", autocompletion=_known_labels),
+        typer.Argument(metavar="BASE", help="A label, run:ID, or a file.", autocompletion=known_labels),
     ],
     head: Annotated[
-        str, typer.Argument(metavar="HEAD", help="What is compared with it.", autocompletion=_known_labels)
+        str, typer.Argument(metavar="HEAD", help="What is compared with it.", autocompletion=known_labels)
     ],
     device: OfDeviceOption = None,
     experiment: OfExperimentOption = None,
@@ -114,7 +112,10 @@ def gate(
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option("--label", help="Of what is measured (auto: git describe), or which stored label to judge."),
+        typer.Option(
+            "--label", help="Of what is measured (auto: git describe), or which stored label to judge.",
+            autocompletion=known_labels,
+        ),
     ] = None,
     device: Annotated[
         list[str] | None, typer.Option("--device", help="A device (again for more); replaces the experiment's list.")
@@ -176,7 +177,7 @@ def history(
 
 
 def baseline_set(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="A stored label.", autocompletion=_known_labels)],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="A stored label.", autocompletion=known_labels)],
     experiment: OfExperimentOption = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
@@ -190,7 +191,7 @@ def baseline_set(
 
 
 def baseline_show(
-    experiment: Annotated[str | None, typer.Option("--experiment", help="Only this experiment's.")] = None,
+    experiment: AnyExperimentOption = None,
     store: StoreOption = None,
     identify: IdentifyOption = False,
     json_out: JsonOption = False,

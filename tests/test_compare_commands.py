@@ -17,8 +17,9 @@ from harness.analyze import history as tracking
 from harness.analyze import results
 from harness.analyze.compare import Compared
 from harness.analyze.history import Change, Point, Series
+from harness.cli import app
 from harness.commands import alarms as alarming
-from harness.commands.sides import known_labels, label_of
+from harness.commands.sides import label_of
 from harness.errors import Offline
 from harness.report.compare_text import SIMULATED
 from harness.sim import world as worlds
@@ -222,11 +223,28 @@ def test_a_device_is_told_without_its_address(name: str, identify: bool, said: s
     assert label_of(name, "3f9a", identify) == said
 
 
-def test_labels_complete_and_never_fail(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_and_experiments_complete_and_never_fail(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offered(*words: str) -> list[str]:
+        """What the shell shows after `words`."""
+        monkeypatch.setenv("COMP_WORDS", " ".join(["harness", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        monkeypatch.setenv("_HARNESS_COMPLETE", "complete_bash")
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            app([], prog_name="harness")
+        return capsys.readouterr().out.split()
+
+    of_label = (["compare"], ["report", "--label"], ["export-runs", "--label"], ["gate", "--label"])
+    of_experiment = (["compare", "--experiment"], ["pick", "--experiment"], ["baseline", "show", "--experiment"])
     monkeypatch.setenv("HARNESS_STORE", f"sqlite:///{lab.folder}/h.db")
-    assert known_labels("v") == ["v3", "v2", "v1"]
+    for words in of_label:
+        assert offered(*words, "v") == ["v3", "v2", "v1"], words
+    for words in of_experiment:
+        assert offered(*words, "dem") == ["demo"], words
     monkeypatch.setenv("HARNESS_STORE", "nonsense")
-    assert known_labels("v") == []
+    assert offered(*of_label[0], "v") == offered(*of_experiment[0], "dem") == []
 
 
 # -- baseline ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness import records
 from harness.analyze import digest as digests
@@ -142,14 +142,14 @@ def label_of(device: str, device_id: str, identify: bool) -> str:
     return f"{scheme}://{device_id or 'unknown'}"
 
 
-def known_labels(incomplete: str) -> list[str]:
-    """The stored labels that begin so, the newest first; for the shell's completion, which must never fail."""
+def stored_names(what: Literal["label", "experiment"], incomplete: str) -> list[str]:
+    """Those that begin so, the newest first; for the shell's completion, which must never fail."""
     try:
         store = Store.open(store_url(None))
         try:
-            labels = [session["label"] for session in store.list_sessions() if session["label"]]
+            names = [str(session[what]) for session in store.list_sessions() if session[what]]
         finally:
             store.close()
     except HarnessError:
         return []
-    return [label for label in dict.fromkeys(labels) if label.startswith(incomplete)]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
