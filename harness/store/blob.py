@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from harness.errors import StoreError
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+_own = threading.local()
 _DTYPES = ("<u4", "<u8", "<f8", "|u1")
 
 
@@ -36,8 +38,10 @@ def decode(blob: bytes) -> dict[str, np.ndarray[Any, Any]]:
     """Raises StoreError where the blob is damaged."""
     import zstandard
 
+    if not hasattr(_own, "decompressor"):  # to make one takes longer than to decompress a run with it
+        _own.decompressor = zstandard.ZstdDecompressor()
     try:
-        raw = zstandard.ZstdDecompressor().decompress(blob)
+        raw = _own.decompressor.decompress(blob)
         start = 8 + int.from_bytes(raw[:8], "little")
         out = {}
         for name, dtype, size in json.loads(raw[8:start]):
