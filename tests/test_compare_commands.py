@@ -319,6 +319,10 @@ def test_budgets_are_judged_for_the_pick(based: Lab, budgets: Any, code: int, wi
     got, found = gate(based, source, "--repeats", "3")
     assert got == code
     assert [(b["variant"], b["within"]) for b in found["budgets"]] == [("int8", within)]
+    page = (based.folder / found["report"]).read_text(encoding="utf-8")
+    said = {0: "passed", 1: "failed: 1 over budget", 3: "failed: 1 budget cannot be judged"}
+    assert page.count(f"The gate {said[code]}.") == 2  # at its top, and beside the comparison
+    assert f"int8: {next(iter(budgets))} at " in page
 
 
 def test_a_gate_from_which_nothing_can_ship_is_not_green(based: Lab) -> None:

@@ -119,6 +119,23 @@ def test_reasons_are_told_once_for_all_that_share_them_and_inconclusive_tells_wh
     assert "3.1 %" in html and "one run only" in html
 
 
+@pytest.mark.parametrize(
+    ("passed", "within", "colour"), [(True, True, "ok"), (False, False, "failed"), (False, None, "invalid")]
+)
+def test_what_a_gate_said_stands_on_the_page_that_it_made(passed: bool, within: bool | None, colour: str) -> None:
+    own = cell() | {"metric": "latency_ms", "reason": None}
+    budget = own | {"unit": "ms", "bound": 40.0, "value": 38.0, "far": 39.0, "within": within, "better": "lower"}
+    alarm = own | {"label": f"v7{EVIL}", "ratio": 1.1, "p_value": 1e-6, "confirmed": None}
+    why = [] if passed else ["1 over budget", EVIL]
+    html = render(data([row("same")], verdict="same", passed=passed, failures=why, budgets=[budget], alarms=[alarm]))
+    said = "The gate passed." if passed else "The gate failed: 1 over budget; "
+    assert html.index(said) < html.index('<section class="card"')
+    listed = section(html, "comparison")
+    assert f'<span class="status {colour}">' in listed and "v000: latency_ms at most 40.0 ms" in listed
+    assert "Worse since an earlier release" in listed and "slower, unconfirmed" in listed
+    assert "<img src=x" not in listed
+
+
 def test_a_page_without_either_says_nothing_of_them() -> None:
     html = render(data())
     assert 'id="comparison"' not in html and 'id="history"' not in html

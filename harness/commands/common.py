@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,23 @@ def page_name(session: Session) -> str:
     return f"{session.experiment}-simulated" if simulated else session.experiment
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """A session's document with what it was made of, for its page."""
+
+    session: Session
+    runs: Sequence[Run]
+    document: dict[str, Any]
+
+
+def conclusion(store: Store, session: Session, files: Path, out: Path | None, identify: bool) -> Conclusion:
+    """`out`: where its page is to stand, if anywhere; `report` is that relative to the working folder."""
+    session = head_of(session)
+    runs = store.scored(session.id)
+    document = concluded(session, runs, files, None if out is None else os.path.relpath(out), identify)
+    return Conclusion(session=session, runs=runs, document=document)
+
+
 def page(
     store: Store,
     session: Session,
@@ -134,18 +152,28 @@ def page(
     """Writes a session's page; its document (`report` relative to the working folder) and why nothing is picked.
 
     `comparison`, `history`: what stands beside it, as `compare --json` and `history --json` have it."""
+    found = conclusion(store, session, files, out, identify)
+    return found.document, write_page(found, out, identify, comparison, history)
+
+
+def write_page(
+    found: Conclusion,
+    out: Path,
+    identify: bool,
+    comparison: Mapping[str, Any] | None = None,
+    history: Mapping[str, Any] | None = None,
+) -> str | None:
+    """Why nothing is picked, which the page says too."""
     from harness.analyze import results
     from harness.report.page import render
 
-    session = head_of(session)
-    runs = store.scored(session.id)
-    document = concluded(session, runs, files, os.path.relpath(out), identify)
     refuse_folder(out)
-    why_not = _why_not(session, runs, document)
+    why_not = _why_not(found.session, found.runs, found.document)
+    told = provenance(found.session, found.runs, identify) | ({"No pick": why_not} if why_not else {})
     data = PageData(
-        document=document,
-        quantiles_ms=results.quantiles(session, runs),
-        provenance=provenance(session, runs, identify) | ({"No pick": why_not} if why_not else {}),
+        document=found.document,
+        quantiles_ms=results.quantiles(found.session, found.runs),
+        provenance=told,
         comparison=comparison,
         history=history,
     )
@@ -158,7 +186,7 @@ def page(
         raise StoreError(
             f"{out}: cannot write the page: {error.strerror or error}", "name another file with -o"
         ) from error
-    return document, why_not
+    return why_not
 
 
 def refuse_folder(out: Path) -> None:

@@ -20,7 +20,7 @@ from harness.analyze.judge import ONCE
 from harness.commands import alarms as alarming
 from harness.commands import beside, comparing, sides
 from harness.commands.alarms import Raised
-from harness.commands.common import artifacts_folder, concluded, page, page_name, store_url
+from harness.commands.common import Conclusion, artifacts_folder, conclusion, page_name, store_url, write_page
 from harness.commands.comparing import Asked
 from harness.commands.measuring import checked_label, narrow_package
 from harness.commands.sides import Sides
@@ -250,9 +250,11 @@ def _told(found: Evidence, asked: Asked) -> int:
             alarms = alarming.confirmed(alarms, store, asked, thresholds)
         shown = comparing.document(found.of, compared, [found.session], asked)
         past = beside.history(store, found.of.experiment, series, found.releases, asked.identify)
-        shipped, report = _conclusion(store, found, shown, past, asked)
+        out = Path("reports") / f"{page_name(found.session)}.html" if found.paired else None
+        concluded = conclusion(store, found.session, artifacts_folder(store_url(asked.store)), out, asked.identify)
     finally:
         store.close()
+    shipped = _shipped(concluded)
     cells = [cell for digest in found.of.head_digests[-1:] for cell in digest.cells]
     if shipped is not None and asked.devices:  # what is not asked about is not judged
         asked_for = {cell.cell.device_id for cell in cells}
@@ -268,27 +270,21 @@ def _told(found: Evidence, asked: Asked) -> int:
         "failures": [*failures, *gaps],
         "budgets": _budget_rows(budgets, experiment, asked),
         "alarms": [alarming.row(alarm, asked.identify) for alarm in alarms],
-        "report": report,
+        "report": concluded.document["report"],
         "notes": list(found.notes),
     }
+    if out is not None:
+        write_page(concluded, out, asked.identify, shown, past)
     comparing.present(shown, asked)
     return 1 if failures else 3 if gaps else 0
 
 
-def _conclusion(
-    store: Store, found: Evidence, shown: Mapping[str, Any], past: Mapping[str, Any] | None, asked: Asked
-) -> tuple[list[Cell] | None, str | None]:
-    """What would ship (None where the experiment has no `pick`: then everything does), and the page's path."""
-    session, files = records.head_of(found.session), artifacts_folder(store_url(asked.store))
-    if found.paired:
-        out = Path("reports") / f"{page_name(session)}.html"
-        document, _ = page(store, found.session, files, out, asked.identify, shown, past)
-    else:
-        document = concluded(session, store.scored(session.id), files, None, asked.identify)
-    if not session.package.experiment.get("pick"):
-        return None, document["report"]
+def _shipped(found: Conclusion) -> list[Cell] | None:
+    """What would ship; None where the experiment has no `pick`: then everything does."""
+    if not found.session.package.experiment.get("pick"):
+        return None
     fields = [f.name for f in dataclasses.fields(Cell)]
-    return [Cell(**{name: entry[name] for name in fields}) for entry in document["picks"]], document["report"]
+    return [Cell(**{name: entry[name] for name in fields}) for entry in found.document["picks"]]
 
 
 def _failures(

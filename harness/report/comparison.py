@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from harness.interfaces import PageData, Section
 from harness.metrics import METRICS
-from harness.report import templates, units
+from harness.report import release_words, templates, units
 from harness.report.release_words import CONFIRMED
 from harness.report.troubles import Group
 from harness.report.view import Row, View, number, view
@@ -29,6 +29,7 @@ _WORDS = {
 #: how a verdict and an outcome are coloured, by the status classes of page.css
 COLOUR = {"worse": "failed", "better": "ok", "same": "ok", "inconclusive": "invalid", "incomparable": "invalid",
           "missing": "invalid"}  # fmt: skip
+_WITHIN = {True: ("ok", "within"), False: ("failed", "over"), None: ("invalid", "not known")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,26 @@ class Comparison:
             inconclusive_count=len(by["inconclusive"]),
             same=_same(shown, by["same"]),
             most=_MOST,
+            gate=gate(found),
+            budgets=[(said, _WITHIN[row["within"]]) for row, said in _told(found, "budgets", release_words.budget)],
+            alarms=[said for _, said in _told(found, "alarms", release_words.alarm)],
         )
+
+
+def gate(found: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(colour, sentence) of what the gate said that measured this; None of a comparison that no gate asked for."""
+    if "passed" not in found:
+        return None
+    why = f": {'; '.join(map(str, found['failures']))}" if found["failures"] else ""
+    return ("ok" if found["passed"] else "failed"), f"The gate {'passed' if found['passed'] else 'failed'}{why}."
+
+
+def _told(
+    found: Mapping[str, Any], key: str, words: Callable[[Mapping[str, Any]], str]
+) -> list[tuple[Mapping[str, Any], str]]:
+    """The gate's rows of this key, each with its sentence."""
+    rows = list(found.get(key) or ())
+    return [(row, f"{name}: {words(row)}") for row, name in zip(rows, release_words.names(rows)[0], strict=True)]
 
 
 def sentence(found: Mapping[str, Any]) -> str:

@@ -77,6 +77,8 @@ def _answers(document: Mapping[str, Any], why: str | None) -> list[Headline]:
 def _signals(data: PageData) -> Iterator[tuple[str, str, str]]:
     """`(section, colour, sentence)` of what compares this release with others."""
     if data.comparison is not None:
+        if (said := comparison.gate(data.comparison)) is not None:
+            yield "comparison", *said
         colour = comparison.COLOUR.get(str(data.comparison["verdict"]), "invalid")
         yield "comparison", colour, comparison.sentence(data.comparison)
     if (since := history.signal(data)) is not None:
