@@ -21,7 +21,7 @@ from harness.types import DeviceSpec
 
 T = TypeVar("T")
 log = logging.getLogger("harness.ssh")
-# as above, of what is written before the link's end is known
+# of blocks that are sent before the link's end is known; what is raised then says more
 logging.getLogger("asyncio").addFilter(lambda record: record.msg != "socket.send() raised exception.")
 
 

@@ -63,8 +63,8 @@ def tracked(
     made: Sequence[Run] | None = None,
 ) -> list[Tracked]:
     """One for each of the document's results, in its order. `document` is what `run --json` writes of the session;
-    `discreet` takes out of a value what is not to leave this computer. `made`: all
-    its runs; None where they are not known."""
+    `discreet` takes out of a value what is not to leave this computer. `made`: all its runs; None where they are not
+    known."""
     counts = None if made is None else _counts(made)
     places = _places(session, document)
     found = [_tracked(session, document, result, places, discreet, counts) for result in document["results"]]
