@@ -168,6 +168,11 @@ class Package:
     null_input: TensorFile | None = None
     toolchain: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Metric -> the relative change that matters, where the experiment has one of its own."""
+        return dict(self.experiment.get("thresholds") or {})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerSpec:

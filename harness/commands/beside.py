@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import records
@@ -27,7 +27,7 @@ def of_session(store: Store, session: Session, identify: bool) -> dict[str, Any]
     if session.quick or session.kind in records.NO_RELEASE:
         return {"comparison": None, "history": None}
     stored = records.releases(store, session.experiment)
-    thresholds = session.package.experiment.get("thresholds") or None
+    thresholds = session.package.thresholds
     series = tracking.history(stored, thresholds=thresholds)
     return {
         "comparison": _comparison(store, session, stored, identify),
@@ -44,7 +44,7 @@ def _comparison(store: Store, session: Session, stored: Sequence[Digest], identi
         return None
     found = records.digest_of(store, session.id)
     base, head = digests.split(found)
-    thresholds = session.package.experiment.get("thresholds") or None
+    thresholds = session.package.thresholds
     rows = judging.compare(before, [head], stored, thresholds=thresholds)
     if session.kind == "paired":
         rows = _paired(base, head, before, stored, rows, thresholds)
@@ -61,7 +61,7 @@ def _paired(
     before: Sequence[Digest],
     stored: Sequence[Digest],
     unpaired: Sequence[Compared],
-    thresholds: Any,
+    thresholds: Mapping[str, float],
 ) -> list[Compared]:
     """As the gate said that measured it: what is the very same file stands on both sides."""
     files = {cell.cell: cell.artifact_sha256 for digest in before for cell in digest.cells}

@@ -99,7 +99,7 @@ def of_stored(
         sides.refuse_unknown_devices([*of.base_digests, *of.head_digests], asked.devices)
         olds, news = (sides.narrowed(side, asked.devices) for side in (of.base_digests, of.head_digests))
         sessions = [store.session(one.session) for one in {d.session: d for d in (*olds, *news)}.values()]
-        thresholds = sessions[-1].package.experiment.get("thresholds") or None
+        thresholds = sessions[-1].package.thresholds
         compared = judging.compare(
             olds, news, records.releases(store, of.experiment), across=across, thresholds=thresholds
         )

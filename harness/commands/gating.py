@@ -114,7 +114,7 @@ def _stored(
         session = store.session(head[-1].session)
     finally:
         store.close()
-    thresholds = session.package.experiment.get("thresholds") or None
+    thresholds = session.package.thresholds
     compared = judging.compare(base, head, all_of, across=across, thresholds=thresholds)
     known = {row.cell.variant for row in compared}
     for name in variants:
@@ -162,7 +162,7 @@ def _measured(
         before = records.labelled(store, name, baseline)
     finally:
         store.close()
-    thresholds = head.experiment.get("thresholds") or None
+    thresholds = head.thresholds
     compared = judging.compare([old], [new], all_of, across=across, thresholds=thresholds)
     stored = judging.compare(before, [new], all_of, across=across, thresholds=thresholds)
     here = {device.facts.device_id for device in session.devices if device.facts}
@@ -237,8 +237,7 @@ def _known(package: Package, variants: Sequence[str]) -> list[str]:
 
 
 def _told(found: Evidence, asked: Asked) -> int:
-    experiment = found.session.package.experiment
-    thresholds = experiment.get("thresholds") or None
+    experiment, thresholds = found.session.package.experiment, found.session.package.thresholds
     store = Store.open(store_url(asked.store))
     try:
         compared = found.compared

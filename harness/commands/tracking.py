@@ -94,7 +94,7 @@ def history(
     try:
         stored, chosen = _stored(store, experiment)
         _refuse_unknown(stored, devices, variants)
-        thresholds = store.session(stored[-1].session).package.experiment.get("thresholds") or None
+        thresholds = store.session(stored[-1].session).package.thresholds
         series = judging.history(_of(stored, devices, variants), metrics or None, thresholds=thresholds)
         series = [one for one in series if not variants or one.cell.variant in variants]
         if confirm:
