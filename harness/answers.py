@@ -63,8 +63,9 @@ class Value:
     """One figure of a result, `METRIC` or `METRIC.STAT`, in its unit, with its 95 % interval.
 
     `value.p95` is the same metric's other statistic, where it has that. `<`, `<=`, `>`, `>=` with a number (in `unit`)
-    give an `Answer`. `==` is for exact figures such as size_bytes: a measured one equals nothing. `float(value)` and
-    `f"{value:.2f}"` give the number alone; there is no arithmetic, which would lose the interval.
+    give an `Answer`. `==` is for exact figures such as size_bytes, which are also compared with each other: a measured
+    one equals nothing. `float(value)`, `round(value, 2)` and `f"{value:.2f}"` give the number alone; there is no
+    arithmetic, which would lose the interval.
 
     Raises NotMeasured where a number is asked for and the figure is absent (`absent` is the reason), or judged and the
     result is not `ok`; UsageError for a bound that is no number.
@@ -110,8 +111,18 @@ class Value:
     def __float__(self) -> float:
         return self.value
 
+    def __int__(self) -> int:
+        """Of exact whole numbers. Raises UsageError for another: what is measured is never a whole number."""
+        found = self._figure()
+        if not found.exact or not found.value.is_integer():
+            raise UsageError(f"{self!r} is not a whole number", "float(value) is the number")
+        return int(found.value)
+
+    def __round__(self, digits: int | None = None) -> float:
+        return round(self.value, digits)
+
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec) if spec else str(self)
+        return format(int(self) if spec.endswith("d") else self.value, spec) if spec else str(self)
 
     def __bool__(self) -> bool:
         raise UsageError(
@@ -145,12 +156,14 @@ class Value:
         return self._judged(">=", bound)
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, Value):
+            return self is other or self._usable().value == self._exactly(other)
         if isinstance(other, bool) or not isinstance(other, Number):
-            return NotImplemented  # another value, None, …: the same object or not
+            return NotImplemented  # None, …: the same object or not
         found = self._usable()
         if not found.exact or found.at_least or not isinstance(other, Real):
             raise UsageError(
-                f"{self!r} == {other}: a measured value equals no number", "< or >, which ask its interval, or .value"
+                f"{self!r} and {other}: a measured value equals no number", "< or >, which ask its interval, or .value"
             )
         return found.value == other
 
@@ -193,17 +206,23 @@ class Value:
 
     def _bound(self, op: str, bound: Any) -> float:
         if isinstance(bound, Value):
-            raise UsageError(
-                f"{self.metric} is compared with another measured value: two intervals are no bound",
-                "harness.compare(base, head) tells two results apart; sort by key=lambda r: r.latency_ms.value",
-            )
+            return self._exactly(bound)
         try:
             limit = math.nan if isinstance(bound, bool) or not isinstance(bound, Real) else float(bound)
         except OverflowError:
             limit = math.nan
         if math.isnan(limit):
-            raise UsageError(f"{self.metric} {op} {str(bound)[:80]}: the bound is not a number", f"in {self.unit}")
+            raise UsageError(f"{self.metric} {op} {bound!r:.80}: the bound is not a number", f"in {self.unit}")
         return limit
+
+    def _exactly(self, other: Value) -> float:
+        """The number of another figure with which this one is compared. Raises UsageError unless both are exact."""
+        if not (self._usable().exact and other._usable().exact) or self.unit != other.unit:
+            raise UsageError(
+                f"{self.metric} is compared with another value, {other.metric}: two intervals are no bound",
+                "harness.compare(base, head) tells two results apart; sort by key=lambda r: r.latency_ms.value",
+            )
+        return other.value
 
 
 def _simulated(result: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -337,10 +338,10 @@ def _guarded(arguments: list[str]) -> int:
         error.show()
         return 2
     except HarnessError as error:
-        if "--debug" in arguments:
-            raise
         from harness.commands.common import explain
 
+        if "--debug" in arguments:
+            traceback.print_exc()
         explain(error)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -351,7 +352,7 @@ def _guarded(arguments: list[str]) -> int:
         return 141  # as a shell calls it; never 0, for the answer was not told
     except OSError as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 3

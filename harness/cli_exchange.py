@@ -71,7 +71,7 @@ def import_runs(
     identify: IdentifyOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Take runs out of a file into the store. Checked first, all or nothing; what is there is never overwritten."""
+    """Take runs out of a file into the store. All of it is checked first; what is there is never overwritten."""
     from harness.commands.importing import import_runs as work
 
     raise typer.Exit(work(file, dry_run, store, json_out))

@@ -178,7 +178,8 @@ def _described(
     try:
         said = [(i["dtype"], list(i["shape"])) for i in load["inputs"]]
     except (KeyError, TypeError) as error:
-        raise UsageError("the file does not describe its inputs", "name each with --input SHAPE[:DTYPE]") from error
+        hint = "name each: --input SHAPE[:DTYPE], or inputs=(x,) in Python"
+        raise UsageError("the file does not describe its inputs", hint) from error
     return [_possible(dtype, shape, f"the file's input {index}") for index, (dtype, shape) in enumerate(said)]
 
 

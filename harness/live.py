@@ -99,7 +99,8 @@ def arrays(values: Any, what: str) -> tuple[np.ndarray[Any, Any], ...]:
         if array is None:
             raise UsageError(
                 f"{what}[{index}] is {type(several[index]).__name__}, not a tensor or an array",
-                f"{what}=(x,): the tensors of one call, with the batch dimension",
+                f"{what}=(x,): the tensors of one call, in the order of forward's arguments, with the batch dimension; "
+                "where it takes others, wrap the model in one that takes tensors",
             )
         if array.size == 0:
             raise UsageError(f"{what}[{index}] of shape {list(array.shape)} is empty", "every dimension is at least 1")
@@ -145,7 +146,11 @@ def _tensors(inputs: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _copied(module: Any) -> Any:
-    """The module on the CPU, in eval mode. Raises UserCodeError where it cannot be copied."""
+    """The module on the CPU, in eval mode. Raises UserCodeError where it cannot be copied, or never exported."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserCodeError("a scripted or traced module cannot be exported", "give the module that it was made of")
     try:
         model = copy.deepcopy(module).cpu()
     except Exception as error:  # a module may hold anything
@@ -164,8 +169,8 @@ def _answers(model: Any, samples: Samples) -> tuple[Any, list[np.ndarray[Any, An
     def fresh() -> Samples:
         return replace(samples, inputs=tuple(array.copy() for array in samples.inputs))
 
-    try:
-        output = check_forward(model, tuple(torch.from_numpy(array) for array in fresh().inputs))
+    try:  # on copies: a module may change itself in forward, and the device is asked for its first answer
+        output = check_forward(copy.deepcopy(model), tuple(torch.from_numpy(array) for array in fresh().inputs))
     except UserCodeError as error:
         hint = "check inputs= (shape with the batch dimension, and dtype)"
         raise UserCodeError(f"{_called(model)}: {error.what}", hint) from error
@@ -174,7 +179,7 @@ def _answers(model: Any, samples: Samples) -> tuple[Any, list[np.ndarray[Any, An
         dtype_name(leaf, f"output {index}")
     if not leaves:
         raise UserCodeError(f"{_called(model)} gives no tensor", "return what is to be measured and checked")
-    return structure, *answers(model, fresh())
+    return structure, *answers(copy.deepcopy(model), fresh())
 
 
 def _expected(expect: Any, own: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:

@@ -247,15 +247,15 @@ def dtype_name(tensor: torch.Tensor, what: str) -> str:
 def check_forward(model: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> Any:
     """One forward pass in eval mode; its output, which `flatten` then takes.
 
-    Raises UserCodeError `input shape [...] does not fit the model` where it fails."""
+    Raises UserCodeError `the model cannot be run on [1, 3] (float32)` where it fails."""
     import torch
 
-    shapes = ", ".join(str(list(t.shape)) for t in inputs)
+    shapes = ", ".join(f"{list(t.shape)} ({str(t.dtype).removeprefix('torch.')})" for t in inputs)
     with (
         seeded(0),
         torch.no_grad(),
         user_code(
-            f"input shape {shapes} does not fit the model",
+            f"the model cannot be run on {shapes}",
             hint="check example_inputs (shape with the batch dimension, and dtype)",
         ),
     ):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import operator
 import pickle
 from collections.abc import Callable
@@ -142,7 +143,28 @@ def test_equality_is_for_exact_figures_and_refused_for_measured_ones() -> None:
     for ask in (lambda: LATENCY == 10.0, lambda: LATENCY != 10.0, lambda: np.float64(10) == LATENCY):
         with pytest.raises(UsageError, match="equals no number"):
             ask()
-    assert LATENCY is not None and LATENCY != "x" and LATENCY == LATENCY and LATENCY != RESULT.load_ms
+    assert LATENCY is not None and LATENCY != "x" and LATENCY == LATENCY
+
+
+def test_exact_figures_are_compared_with_each_other_and_measured_ones_are_not() -> None:
+    size = DOCUMENT["metrics"]["size_bytes"] | {"value": 1000, "ci95": [1000, 1000]}
+    document = DOCUMENT | {"metrics": DOCUMENT["metrics"] | {"size_bytes": size}}
+    smaller = dataclasses.replace(RESULT.size_bytes, result=document)
+    assert RESULT.size_bytes == RESULT.size_bytes and RESULT.size_bytes != smaller and smaller < RESULT.size_bytes
+    assert sorted([RESULT.size_bytes, smaller])[0] is smaller and max(smaller, RESULT.size_bytes) is not smaller
+    for ask in (lambda: LATENCY == RESULT.load_ms, lambda: LATENCY != RESULT.latency_ms, lambda: LATENCY == smaller,
+                lambda: smaller != LATENCY):  # fmt: skip
+        with pytest.raises(UsageError, match="two intervals are no bound"):
+            ask()
+
+
+def test_only_an_exact_whole_number_is_one() -> None:
+    assert int(RESULT.size_bytes) == 8_412_345 and f"{RESULT.size_bytes:,d}" == "8,412,345"
+    assert round(LATENCY, 1) == 10.0 and round(LATENCY) == 10
+    for ask in (lambda: int(LATENCY), lambda: f"{LATENCY:d}"):
+        with pytest.raises(UsageError, match="is not a whole number"):
+            ask()
+
 
 
 @pytest.mark.parametrize(

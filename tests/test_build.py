@@ -269,7 +269,7 @@ def test_a_custom_metric_scores_in_the_models_own_structure(tmp_path: Path) -> N
 @pytest.mark.parametrize(("change", "said"), [
     ({"data": 'factory: "userpart:no_mapping"'}, "returned list, not a mapping"),
     ({"data": 'factory: "userpart:floats"'}, "accuracy needs integer targets"),
-    ({"shape": "shape: [1, 9]"}, r"input shape \[1, 9\] does not fit the model"),
+    ({"shape": "shape: [1, 9]"}, r"the model cannot be run on \[1, 9\] \(float32\)"),
     ({"variants": "{name: a, steps: [{finetune: {}}]}", "data": 'factory: "userpart:data", kwargs: {train: false}'},
      "finetune trains, but the data has no 'train'"),
 ])

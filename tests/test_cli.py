@@ -246,3 +246,23 @@ def test_sensitivity_tells_of_each_layer_what_treating_it_alone_costs(
     assert shown.code == 0 and "layers.2" in shown.stdout and "dB" in shown.stdout
     wrong = harness("sensitivity", str(project / "small.yaml"), "--variant", "int9", cwd=tmp_path)
     assert wrong.code == 2 and "int8" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("runs", "--store", "sqlite:///none.db"), 2),
+        (("runs", "--store", "postgresql://h@127.0.0.1:1/x"), 3),
+        (("gate", "--experiment", "demo", "--store", "postgresql://h@127.0.0.1:1/x"), 3),
+        (("runs", "--store", "sqlite://"), 2),
+        (("run", "none.yaml", "--store", "sqlite:///:memory:"), 2),
+        (("runs", "--store", "sqlite:////tmp"), 2),
+    ],
+)
+def test_an_error_ends_alike_with_its_traceback(
+    words: tuple[str, ...], code: int, harness: Harness, tmp_path: Path
+) -> None:
+    plain, debug = harness(*words, cwd=tmp_path), harness(*words, "--debug", cwd=tmp_path)
+    assert (plain.code, debug.code) == (code, code)
+    assert "Traceback" in debug.stderr and "Traceback" not in plain.stderr
+    assert debug.stderr.endswith(plain.stderr) and plain.stderr.startswith("error: ")

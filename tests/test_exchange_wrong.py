@@ -233,10 +233,28 @@ def said(file: Path, *words: str) -> None:
     assert told.value.exit_code == 2
 
 
+@pytest.mark.parametrize("kept", [slice(0, 1), slice(0, -1), slice(0, 7)])
+def test_a_file_that_lost_rows_is_not_the_story_that_was_exported(
+    files: dict[str, Path], tmp_path: Path, kept: slice
+) -> None:
+    (tmp_path / "runs.json").write_text(json.dumps(json.loads(files["json"].read_text())[kept]))
+    with pytest.raises(UsageError, match=r"expected \d+ runs of session \w{8}, as its record says, found \d+"):
+        imported(tmp_path / "runs.json", f"sqlite:///{tmp_path}/other.db")
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_mark_of_its_encoding_before_a_file_is_no_matter(files: dict[str, Path], tmp_path: Path) -> None:
+    for form in ("csv", "json"):
+        (tmp_path / f"runs.{form}").write_bytes(b"\xef\xbb\xbf" + files[form].read_bytes())
+        imported(tmp_path / f"runs.{form}", f"sqlite:///{tmp_path}/{form}.db")
+        assert len(tables(f"sqlite:///{tmp_path}/{form}.db")["runs"]) == len(rows_of(files["json"]))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
-        ("a.csv", b"", "a column session"),
+        ("a.csv", b"", "an empty file"),
+        ("a.parquet", b" \n", "an empty file"),
         ("a.csv", b"a,b\n1,2\n", "a column session"),
         ("a.csv", b"session,run\n1,2\n", "a column experiment"),
         ("a.csv", b"session;experiment\n1;2\n", "a comma between two cells"),

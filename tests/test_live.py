@@ -212,11 +212,12 @@ class NoCopy(torch.nn.Module):
         (Net, X, {"backend": "vulkan"}, UsageError, "'vulkan'.*\n.*xnnpack or portable"),
         (Net, X, {"expect": [X, X]}, UsageError, "2 outputs, the model has 1"),
         (Net, X, {"expect": X}, UsageError, r"shape \[1, 16\], the model's output \[1, 4\]"),
-        (Net, torch.ones(1, 17), {}, UserCodeError, r"Net: input shape \[1, 17\] does not fit"),
+        (Net, torch.ones(1, 17), {}, UserCodeError, r"Net: the model cannot be run on \[1, 17\] \(float32\)"),
         (GivesText, X, {}, UserCodeError, r"the output\[1\] of the model is str"),
         (GivesNothing, X, {}, UserCodeError, "gives no tensor"),
         (GivesBfloat16, X, {}, UserCodeError, "output 0 is bfloat16"),
         (NoCopy, X, {}, UserCodeError, "one of a kind"),
+        (lambda: torch.jit.trace(Net().eval(), X), X, {}, UserCodeError, "scripted or traced.*\n.*made of"),
         (Branches, X, {}, UserCodeError, "Branches: executorch cannot export this model: .*Guard"),
     ],
 )
@@ -252,6 +253,38 @@ def test_a_simulated_device_gives_simulated_figures_and_a_real_output_check(net:
         broken = measured(wrong, files, SIM, settings, screen)
     with pytest.raises(NotMeasured, match=r"Net on sim://.*: failed: wrong output: .* must reach 60 dB"):
         usable(broken)
+
+
+class Counts(torch.nn.Module):
+    """Changes itself in forward: its second answer is not its first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+def test_what_a_module_gives_is_its_first_answer_and_it_stays_as_it_was(tmp_path: Path) -> None:
+    module = Counts()
+    (expected,) = package_of(module, X, tmp_path).builds[0].expected
+    assert np.array_equal(np.fromfile(tmp_path / f"{expected.sha256}.bin", np.float32), X.numpy().ravel())
+    assert module.calls == 0
+
+
+def test_a_file_that_no_runner_can_load_is_none_on_a_simulated_device_either(net: Net, settings: Settings) -> None:
+    settings.files.mkdir()
+    made = package_of(net, X, settings.files).builds[0].artifact
+    assert made is not None
+    whole, bad = (settings.files / made.file_name).read_bytes(), settings.files.parent / "bad.pte"
+    for content in (b"no model " * 500, whole[: len(whole) // 2], b""):
+        bad.write_bytes(content)
+        with Screen(quiet=True) as screen:
+            package, files = packaged(bad, SIM, settings, screen, inputs=X, **QUICK)
+            with pytest.raises(NotMeasured, match=r"bad on sim://.*: failed: "):
+                usable(measured(package, files, SIM, settings, screen))
 
 
 def test_a_files_outputs_are_checked_against_what_is_expected_of_them(net: Net, settings: Settings) -> None:

@@ -189,7 +189,7 @@ def test_a_factory_of_inputs_gives_its_tensors_and_nothing_else_will_do(tmp_path
 
 def test_an_input_shape_that_does_not_fit_is_told_with_the_shape(tmp_path: Path) -> None:
     model = load_model(experiment(tmp_path))
-    with pytest.raises(UserCodeError, match=r"input shape \[1, 5\] does not fit the model"):
+    with pytest.raises(UserCodeError, match=r"the model cannot be run on \[1, 5\] \(float32\)"):
         check_forward(model, (torch.zeros(1, 5),))
 
 

@@ -316,7 +316,7 @@ def test_the_ini_options_of_the_documentation_are_taken(plain: pytest.Pytester) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--ondevice", "nowhere"], "--ondevice: 'nowhere' is not a device: no URI, and no such name*"),
+        (["--ondevice", "nowhere"], "--ondevice: 'nowhere' is not a device: no URI, *no devices.yaml*"),
         (["--ondevice", "tag:x"], "--ondevice: no device has the tag 'x'*"),
         (["--ondevice", "local", "--ondevice", SIM], "--ondevice: *is simulated and local is not*"),
         (["--ondevice", "local", "--ondevice-devices", "none.yaml"], "--ondevice: *none.yaml: No such file*"),

@@ -67,7 +67,7 @@ def rows_of(store: Store, reader: Reader, sessions: Sequence[str], samples: bool
     for identity in sessions:
         head = reader.head(identity)
         names = {} if identify else names_of(store.session(identity))
-        record = record_of(head, samples=samples, identified=identify)
+        record = record_of(head, runs=reader.count(identity), samples=samples, identified=identify)
         text: str | None = dumps(record if identify else hidden(record, names), f"session {identity}")
         tell = teller(names)
         for portion in reader.runs(identity, samples):

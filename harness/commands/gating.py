@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from harness import config, pairs, pipeline, records
@@ -83,7 +84,7 @@ def _baseline(store: Store, experiment: str) -> str:
     if (label := store.baseline(experiment)) is not None:
         return label
     known = [s["label"] for s in store.list_sessions() if s["experiment"] == experiment and s["label"]]
-    begin = f"harness baseline set {known[0]}" if known else "harness run CONFIG --label v1.0, then "
+    begin = f"harness baseline set {quote(known[0])}" if known else "harness run CONFIG --label v1.0, then "
     hint = begin if known else f"{begin}harness baseline set v1.0"
     raise HarnessError(f"experiment {experiment!r} has no baseline to compare with", hint)
 

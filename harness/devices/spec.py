@@ -71,9 +71,9 @@ def resolve(name: str, catalog: Catalog | None = None) -> DeviceSpec:
     shown = repr(name[:200])
     if name.startswith("tag:"):
         raise UsageError(f"{shown}: a tag may stand for several devices, one is needed here", "name the device itself")
-    where = f"in {catalog.file}" if catalog is not None and catalog.file else "and there is no devices.yaml"
+    where = f"not in {catalog.file}" if catalog is not None and catalog.file else "and there is no devices.yaml"
     hint = nearest(name, [*known, "local"]) if re.fullmatch(DEVICE_NAME, name) else "local, a name or a URI is needed"
-    raise UsageError(f"{shown} is not a device: no URI, and no such name {where}", hint)
+    raise UsageError(f"{shown} is not a device: no URI, {where}", hint)
 
 
 def resolve_all(names: Sequence[str], catalog: Catalog | None = None) -> list[DeviceSpec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -39,6 +40,7 @@ class Checker:
     def __init__(self) -> None:
         self.sessions: dict[str, Known] = {}
         self._taken: dict[Any, int] = {}
+        self._rows: Counter[str] = Counter()
 
     def __call__(self, number: int, row: Row) -> tuple[Known | None, Columns, Mapping[str, Any]]:
         """The session if it is new, the run's columns (JSON as text), its samples. Raises Wrong."""
@@ -58,7 +60,14 @@ class Checker:
             told = f"{own[:12]}…, as the row gives it"
             found = f"{row['content_sha256']!r:.13}…: the row was changed, or damaged"
             raise Wrong(number, "content_sha256", told, found)
+        self._rows[known.id] += 1
         return new, _run(row, cell), arrays
+
+    def whole(self) -> None:
+        """Behind the last row. Raises Wrong where rows of a session are missing: the rest would tell another story."""
+        for known in self.sessions.values():
+            if (rows := self._rows[known.id]) != known.runs:
+                raise Wrong(None, None, f"{known.runs} runs of session {known.id[:8]}, as its record says", f"{rows}")
 
     def _session(self, number: int, row: Row) -> tuple[Known, Known | None]:
         identity, record = row["session"], row["session_record"]

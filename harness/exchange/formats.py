@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.exchange.row import Row
+from harness.exchange.wrong import Wrong
 
 NAMES = ("csv", "json", "parquet")
 
@@ -20,14 +22,17 @@ def by_name(path: Path) -> str | None:
 
 
 def by_content(path: Path) -> str:
-    """The format of a file, whatever it is called. Raises UsageError for a store."""
+    """The format of a file, whatever it is called. Raises UsageError for a store, Wrong where there is nothing."""
     with path.open("rb") as stream:
         start = stream.read(64)
     if start.startswith(b"SQLite format 3\0"):
         raise UsageError(f"{path} is a store, and no file of runs", f"harness store copy sqlite:///{path} TO")
     if start.startswith(b"PAR1"):
         return "parquet"
-    return "json" if start.lstrip()[:1] in (b"[", b"{") else "csv"
+    if not start.strip():
+        raise Wrong(None, None, "what export-runs wrote", "an empty file")
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    return "json" if text[:1] in (b"[", b"{") else "csv"
 
 
 def write(form: str, rows: Iterable[Row], path: Path) -> Iterator[int]:

@@ -50,6 +50,7 @@ def take(file: Path, store: Store, tell: Callable[[int], None]) -> list[Known]:
                     held, size = [], 0
                 tell(number)
             writer.runs(held)
+            check.whole()
     except Wrong as wrong:
         raise UsageError(f"{file}: {wrong}", _HINT) from wrong
     except OSError as error:

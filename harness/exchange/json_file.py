@@ -6,6 +6,7 @@ nothing. Read line by line as it is written; a file that another program laid ou
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator
 from json.encoder import encode_basestring_ascii
@@ -83,7 +84,7 @@ def _objects(path: Path) -> Iterator[Any]:
 def _whole(path: Path) -> Iterator[Any]:
     if path.stat().st_size > MOST_WHOLE_BYTES:
         raise Wrong(None, None, "one object a line, as export-runs writes them", "a large file of another layout")
-    found = _parsed(path.read_bytes(), None)
+    found = _parsed(path.read_bytes().removeprefix(codecs.BOM_UTF8), None)
     if not isinstance(found, list):
         raise Wrong(None, None, "an array of runs", type(found).__name__)
     yield from found

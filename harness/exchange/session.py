@@ -1,6 +1,6 @@
 """`session_record`: all that a store holds of a session beside its runs, as one JSON text in its first row.
 
-    {"schema": 1, "harness": "0.1.0", "samples": true, "identified": false,
+    {"schema": 1, "harness": "0.1.0", "samples": true, "identified": false, "runs": 75,
      "session": {…columns of the table `sessions`…}, "devices": [{…of `session_devices`, but for session_id…}],
      "imported": null or {"file": …, "sha256": …, "imported_utc": …}}"""
 
@@ -20,14 +20,14 @@ from harness import package as packages
 from harness.errors import UsageError
 from harness.exchange import strict
 from harness.exchange.row import SCHEMA, loads
-from harness.exchange.wrong import MOST_RECORD, MOST_TEXT
+from harness.exchange.wrong import MOST_RECORD, MOST_RUNS, MOST_TEXT
 from harness.experiment import Measure
 from harness.store.exact import JSON_NAMES, NAMES, NULLABLE, Head
 from harness.types import BASE_SUFFIX, Build, DeviceFacts, DeviceSpec, Kind, Package
 
 HEX32 = "[0-9a-f]{32}"
 MOST_DEVICES = 1000
-_KEYS = ("schema", "harness", "samples", "identified", "session", "devices", "imported")
+_KEYS = ("schema", "harness", "samples", "identified", "runs", "session", "devices", "imported")
 #: what reports can show of a plan: entries of `threads` and of `cpus`, and cells in all
 MOST_CHOICES = 64
 MOST_CELLS = 100_000
@@ -37,8 +37,9 @@ _PACKAGE = TypeAdapter(Package)
 _SPEC, _FACTS = TypeAdapter(DeviceSpec), TypeAdapter(DeviceFacts)
 
 
-def record_of(head: Head, *, samples: bool, identified: bool) -> dict[str, Any]:
-    """`samples`, `identified`: whether the file has them, and whether nothing in it was made discreet."""
+def record_of(head: Head, *, runs: int, samples: bool, identified: bool) -> dict[str, Any]:
+    """`runs`: how many rows are the session's: a file that lost some must not pass for the whole. `samples`,
+    `identified`: whether the file has them, and whether nothing in it was made discreet."""
     where = f"session {head.session['id']}"
     note = head.imported and {k: v for k, v in head.imported.items() if k != "session_id"}
     return {
@@ -46,6 +47,7 @@ def record_of(head: Head, *, samples: bool, identified: bool) -> dict[str, Any]:
         "harness": __version__,
         "samples": samples,
         "identified": identified,
+        "runs": runs,
         "session": _nested("sessions", head.session, where),
         "devices": [_device(row, where) for row in head.devices],
         "imported": note,
@@ -69,6 +71,7 @@ class Known:
 
     head: Head
     identified: bool
+    runs: int
     package: Package
     device_ids: frozenset[str]
     builds: frozenset[tuple[Any, ...]]
@@ -88,6 +91,8 @@ def read(text: str) -> Known:
         raise ValueError(f"schema {record['schema']!r:.20}, this harness reads {SCHEMA}: written by a newer harness?")
     if record["samples"] is not True:
         raise ValueError("a file without samples (--no-samples), without which its runs are not whole")
+    if type(record["runs"]) is not int or not 0 < record["runs"] <= MOST_RUNS:
+        raise ValueError(f"runs: {record['runs']!r:.20} is no number of rows")
     if type(record["identified"]) is not bool or not isinstance(record["devices"], list):
         raise ValueError("no record of ours")
     session, package = _session(record["session"])
@@ -104,6 +109,7 @@ def read(text: str) -> Known:
     return Known(
         head=Head(session=session, devices=tuple(devices)),
         identified=record["identified"],
+        runs=record["runs"],
         package=package,
         device_ids=frozenset(one["device_id"] for one in facts if one is not None),
         builds=frozenset((b.variant, b.seed, b.exporter, b.backend, b.input) for b in package.builds),

@@ -50,10 +50,16 @@ def compute(world: World, argv: Sequence[str], seconds: float) -> Process | None
     )
 
 
-def described(world: World, argv: Sequence[str]) -> dict[str, Any]:
-    """What the file says of its inputs and outputs, as far as its format tells."""
-    process = compute(world, argv, 0.0)
-    for _, line in [] if process is None else process.lines:
+def loaded(world: World, argv: Sequence[str]) -> Process | None:
+    """The model loaded here and nothing more; None where a file is not on this computer. `argv`: of any purpose."""
+    words = list(argv)
+    start, model = words.index("--purpose"), words.index("--model")
+    return compute(world, [*words[:start], "--purpose", "load", *words[model : model + 2]], 0.0)
+
+
+def described(process: Process) -> dict[str, Any]:
+    """What a file that was loaded says of its inputs and outputs, as far as its format tells."""
+    for _, line in process.lines:
         said = json.loads(line)
         if said.get("type") == "load":
             return {key: said[key] for key in ("inputs", "outputs") if key in said}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,7 @@ class World:
         self.slept_s = 0.0
         self.files: dict[str, File] = {}
         self.folders: set[str] = set()
+        self.sound: dict[Path | None, dict[str, Any]] = {}  # real models that were loaded: what they say of themselves
         self.processes: dict[str, Process] = {}
         self.lease: tuple[str, str, float, str] | None = None  # host, token, until, label
         self.started = 0  # processes so far

@@ -91,6 +91,8 @@ def _connection(url: URL) -> dict[str, Any]:
 
 
 def _check_file(path: Path, create: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"store {path} is a folder", f"a file in it: sqlite:///{path}/harness.db")
     if path.exists():
         return
     if not create:
@@ -205,6 +207,9 @@ def schema_of(connection: Connection, name: str) -> str | None:
         if "alembic_version" in tables
         else []
     )
+    if (len(rows) != 1 or not re.fullmatch(r"\d{4}", str(rows[0]))) and "session_devices" in tables:
+        told = f"its schema is called {rows[0]!r:.40}" if rows else "nothing in it says which schema it has"
+        raise StoreError(f"store {name} is damaged: {told}", "restore it from a copy, or name another with --store")
     if len(rows) != 1 or not re.fullmatch(r"\d{4}", str(rows[0])):
         schema = ", or a schema of its own: …?options=-csearch_path%3DSCHEMA" if _on_server(connection) else ""
         raise StoreError(

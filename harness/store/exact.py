@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
+from harness.errors import StoreError
 from harness.store import blob
 from harness.store.moment import snapshot, transaction
 from harness.store.raw import EXACT, HASHED, TABLES, blob_bytes, of_session
@@ -64,6 +65,10 @@ class Reader:
             imported=None if note is None else named(imports, note),
         )
 
+    def count(self, session: str) -> int:
+        """How many runs it has."""
+        return self._side.count("runs", session)
+
     def runs(self, session: str, with_samples: bool = True) -> Iterator[list[tuple[Columns, Arrays]]]:
         """The session's runs with their samples in the order they were made, in portions of bounded size."""
         runs, samples = EXACT["runs"], EXACT["samples"]
@@ -71,9 +76,7 @@ class Reader:
         for keys in self._portions(session, sizes):
             rows = self._side.rows(runs, keys)
             blobs = self._side.rows(samples, keys if with_samples else [])
-            yield [
-                (named(runs, rows[key]), blob.decode(bytes(blobs[key][1])) if key in blobs else {}) for key in keys
-            ]
+            yield [(named(runs, rows[key]), _decoded(key[0], blobs[key][1]) if key in blobs else {}) for key in keys]
 
     def _portions(self, session: str, sizes: Mapping[str, int]) -> Iterator[list[Key]]:
         own = EXACT["runs"].c
@@ -96,6 +99,13 @@ class Reader:
         assert mine is not None
         query = select(twin.c.run_id, blob_bytes(twin)).where(mine)
         return {str(run): int(size) for run, size in self._side.all(query)}
+
+
+def _decoded(run: str, content: Any) -> Arrays:
+    try:
+        return blob.decode(bytes(content))
+    except StoreError as error:
+        raise StoreError(f"run {run}: {error.what}", error.hint) from error
 
 
 @contextmanager

@@ -44,7 +44,7 @@ _BY_WORD = {
     # SQLite
     "full": "free some disk space, then run again: it continues where it stopped",
     "readonly": "make it writable or name another with --store",
-    "unable to open": "make its folder writable or name another with --store",
+    "unable to open": "make it readable and its folder writable, or name another with --store",
     "not a database": "it is not a harness store; name another with --store",
     "malformed": "the file is damaged: restore it from a copy, or name another with --store",
     # PostgreSQL refuses a connection: libpq gives only the words
