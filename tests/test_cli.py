@@ -143,7 +143,7 @@ USER_CODE = [
     (
         "a shape that does not fit",
         "import torch\ndef net():\n    return torch.nn.Linear(7, 2)",
-        "does not fit",
+        "cannot be run on [1, 16] (float32)",
     ),
 ]
 

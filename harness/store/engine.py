@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from harness.errors import StoreError, UsageError
 from harness.locks import file_lock
 from harness.store.told import PARAMETERS, NotWritable, explained
-from harness.store.url import DEFAULT_URL, connectable, is_server, shown, sqlite_path
+from harness.store.url import DEFAULT_URL, connectable, is_server, refuse_memory, shown, sqlite_path
 from harness.store.values import to_json
 
 __all__ = [
@@ -39,6 +39,7 @@ def open_engine(url: str, create: bool) -> Engine:
 
     Raises UsageError for a malformed URL or (create=False) a store that is not there, StoreError otherwise."""
     path = sqlite_path(url)
+    refuse_memory(url)
     if path is not None:
         _check_file(path, create)
     engine = engine_for(url)
@@ -46,10 +47,8 @@ def open_engine(url: str, create: bool) -> Engine:
         with explained(shown(url), path):
             if path is not None:
                 _migrate_file(engine, path)
-            elif is_server(engine.url):
-                _migrate_server(engine, shown(url), create)
             else:
-                _migrate(engine, shown(url))
+                _migrate_server(engine, shown(url), create)
     except BaseException:
         engine.dispose()
         raise

@@ -16,7 +16,7 @@ from harness.errors import StoreError, UsageError
 from harness.store.engine import HEAD, engine_for, schema_of
 from harness.store.store import Store
 from harness.store.told import explained
-from harness.store.url import is_server, parsed, shown, sqlite_path
+from harness.store.url import refuse_memory, shown, sqlite_path
 
 #: schemas to which later ones only added tables, so that what they hold is read as it is
 READABLE = ("0001", "0002", "0003")
@@ -69,9 +69,8 @@ def _connect_sqlite(path: Path) -> sqlite3.Connection:
 def refuse_target(source: Store, url: str) -> None:
     """Raises UsageError where the URL, however it is spelled, names the store that is open as `source`, or none that
     outlives this process."""
+    refuse_memory(url)
     here, there = sqlite_path(source.url), sqlite_path(url)
-    if there is None and not is_server(parsed(url)):
-        raise UsageError(f"store {shown(url)} is in memory and would be gone", "name a file: sqlite:///all.db")
     if here is None or there is None:
         same = here is there and _is_same_database(source, url)
     else:

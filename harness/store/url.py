@@ -75,6 +75,12 @@ def is_server(url: URL) -> bool:
     return not url.drivername.startswith("sqlite")
 
 
+def refuse_memory(url: str) -> None:
+    """Raises UsageError for a store that would be gone with this process."""
+    if sqlite_path(url) is None and not is_server(parsed(url)):
+        raise UsageError(f"store {shown(url)} is in memory and would be gone", "name a file: sqlite:///all.db")
+
+
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLite URL; None for another database."""
     found = parsed(url)
