@@ -19,7 +19,9 @@ def asked_run(source: Any, *, devices: Any, variants: Any, max_minutes: Any, **m
     from harness.commands.measuring import Asked
 
     place = path("source", source)
-    if place is None or not place.exists():
+    if place is None:
+        raise UsageError("source: None is not a path", "an experiment file, or a package's folder")
+    if not place.exists():
         raise UsageError(f"{source}: no such file", "an experiment file, or a package's folder")
     text("label", more["label"], none=True)
     for name in ("fresh", "quick", "profile", "identify"):

@@ -179,6 +179,7 @@ STORE = {"store": "sqlite:///api.db"}
     ("call", "given", "kind", "says"),
     [
         (harness.run, {"source": "nope.yaml"}, errors.UsageError, "nope.yaml: no such file"),
+        (harness.run, {"source": None}, errors.UsageError, "source: None is not a path"),
         (harness.run, {"source": 5}, errors.UsageError, "source: 5 is not a path"),
         (harness.run, {"source": "bad.yaml"}, errors.ConfigError, "bad.yaml:1"),
         (harness.run, {"source": "."}, errors.UsageError, "not a package"),
