@@ -265,6 +265,7 @@ def test_what_a_login_shell_prints_is_no_output_of_the_command(use: Open, tmp_pa
 def test_what_was_started_detached_outlives_the_connection(use: Open, sshd: Sshd) -> None:
     link = use(sshd, sshd.uri)
     link.run(["sh", "-c", "setsid sleep 7352 </dev/null >/dev/null 2>&1 & echo started"])
+    assert _ends(lambda: bool(_running("7352")))  # the shell is quicker than what it starts
     link.close()
     assert _running("7352")
     for process in _running("7352"):
