@@ -26,17 +26,18 @@ def begin(world: World, argv: Sequence[str]) -> Process:
     """The process, its end and its lines already known."""
     asked = options(argv)
     model = world.files.get(asked.model)
-    real = model is not None and model.local is not None and not is_sim_model(model.local)
+    file = None if model is None else model.local
+    real = file is not None and not is_sim_model(file)
     if real and asked.purpose in COMPUTED and (computed := host.compute(world, argv, COMPUTED_S)) is not None:
         return computed
-    if real and model is not None and model.local not in world.sound:  # a damaged file is as bad there as anywhere
+    if real and file not in world.sound:  # a damaged file is as bad there as anywhere
         found = host.loaded(world, argv)
         if found is not None and found.exit_code != 0:
             return found
-        world.sound[model.local] = {} if found is None else host.described(found)
+        world.sound[file] = {} if found is None else host.described(found)
     run = _Run(world, asked)
-    if real and model is not None and asked.purpose == "load" and not asked.inputs:
-        run.described = world.sound[model.local]
+    if real and asked.purpose == "load" and not asked.inputs:
+        run.described = world.sound[file]
     run.go()
     return Process(
         argv=argv, start_t=world.t, end_t=run.t, exit_code=run.code, lines=run.lines, files=run.files, runner=True

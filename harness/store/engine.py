@@ -65,7 +65,7 @@ def engine_for(url: str) -> Engine:
     try:
         engine = create_engine(target, json_serializer=to_json, pool_pre_ping=server, connect_args=parameters)
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UsageError(f"store {shown(url)}: {error}", PARAMETERS if server else None) from None
+        raise UsageError(f"store {shown(url)}: {error}", PARAMETERS) from None
     except ImportError as error:
         raise StoreError(
             f"store {shown(url)}: the driver of PostgreSQL (psycopg) is not installed",
@@ -206,10 +206,10 @@ def schema_of(connection: Connection, name: str) -> str | None:
         if "alembic_version" in tables
         else []
     )
-    if (len(rows) != 1 or not re.fullmatch(r"\d{4}", str(rows[0]))) and "session_devices" in tables:
-        told = f"its schema is called {rows[0]!r:.40}" if rows else "nothing in it says which schema it has"
-        raise StoreError(f"store {name} is damaged: {told}", "restore it from a copy, or name another with --store")
     if len(rows) != 1 or not re.fullmatch(r"\d{4}", str(rows[0])):
+        if "session_devices" in tables:
+            told = f"its schema is called {rows[0]!r:.40}" if rows else "nothing in it says which schema it has"
+            raise StoreError(f"store {name} is damaged: {told}", "restore it from a copy, or name another with --store")
         schema = ", or a schema of its own: …?options=-csearch_path%3DSCHEMA" if _on_server(connection) else ""
         raise StoreError(
             f"store {name}: the database has tables that are not the harness's", f"name another with --store{schema}"
